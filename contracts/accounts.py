@@ -1,0 +1,145 @@
+"""What accounts says and listens to."""
+
+from datetime import datetime
+from typing import ClassVar, Literal
+
+from contracts.message import Command, Event, Message
+
+IDENTITIES = "identities"  # the KV bucket the edge authenticates from
+
+
+class OpenAccount(Command):
+    subject: ClassVar[str] = "cmd.accounts.open_account.v1"
+
+    account_id: str
+
+
+class SuspendAccount(Command):
+    subject: ClassVar[str] = "cmd.accounts.suspend_account.v1"
+
+    account_id: str
+    reason: str
+
+
+class ResumeAccount(Command):
+    subject: ClassVar[str] = "cmd.accounts.resume_account.v1"
+
+    account_id: str
+
+
+class GetAccount(Command):
+    subject: ClassVar[str] = "cmd.accounts.get_account.v1"
+
+    account_id: str
+
+
+class ListAccounts(Command):
+    subject: ClassVar[str] = "cmd.accounts.list_accounts.v1"
+
+    after: str = ""
+    limit: int = 50
+
+
+class IssueApiKey(Command):
+    """The edge made the key; only its id and its HMAC travel."""
+
+    subject: ClassVar[str] = "cmd.accounts.issue_api_key.v1"
+
+    account_id: str
+    key_id: str
+    secret_hash: str
+    user_id: str | None = None
+
+
+class RevokeApiKey(Command):
+    subject: ClassVar[str] = "cmd.accounts.revoke_api_key.v1"
+
+    account_id: str
+    key_id: str
+
+
+class ListApiKeys(Command):
+    subject: ClassVar[str] = "cmd.accounts.list_api_keys.v1"
+
+    account_id: str
+    after: str = ""
+    limit: int = 50
+
+
+class FindIdentity(Command):
+    """What the edge asks once about a key id that its copy of the bucket does not know."""
+
+    subject: ClassVar[str] = "cmd.accounts.find_identity.v1"
+
+    key_id: str
+
+
+class AccountView(Message):
+    kind: Literal["account"] = "account"
+    account_id: str
+    status: Literal["open", "suspended"]
+    opened_at: datetime
+
+
+class AccountPage(Message):
+    kind: Literal["account_page"] = "account_page"
+    accounts: list[AccountView]
+
+
+class ApiKeyView(Message):
+    kind: Literal["api_key"] = "api_key"
+    key_id: str
+    account_id: str
+    user_id: str | None
+    status: Literal["active", "revoked"]
+    issued_at: datetime
+
+
+class ApiKeyPage(Message):
+    kind: Literal["api_key_page"] = "api_key_page"
+    keys: list[ApiKeyView]
+
+
+class Identity(Message):
+    """An entry of the `identities` bucket, by key id: who presents this key, and may they?"""
+
+    kind: Literal["identity"] = "identity"
+    key_id: str
+    account_id: str
+    user_id: str | None
+    secret_hash: str
+    status: Literal["active", "revoked", "suspended"]
+
+
+class AccountOpened(Event):
+    subject: ClassVar[str] = "evt.accounts.account_opened.v1"
+
+    account_id: str
+
+
+class AccountSuspended(Event):
+    subject: ClassVar[str] = "evt.accounts.account_suspended.v1"
+
+    account_id: str
+    reason: str
+
+
+class AccountResumed(Event):
+    subject: ClassVar[str] = "evt.accounts.account_resumed.v1"
+
+    account_id: str
+
+
+class ApiKeyIssued(Event):
+    subject: ClassVar[str] = "evt.accounts.api_key_issued.v1"
+
+    account_id: str
+    key_id: str
+    user_id: str | None
+
+
+class ApiKeyRevoked(Event):
+    subject: ClassVar[str] = "evt.accounts.api_key_revoked.v1"
+
+    account_id: str
+    key_id: str

@@ -1,0 +1,109 @@
+"""What exists on the bus: streams, durable consumers, buckets, and who may say what.
+
+The provisioner makes it so; services only bind.
+"""
+
+from dataclasses import dataclass
+
+from contracts.accounts import IDENTITIES
+from contracts.deposit_watcher import CHAIN
+from contracts.message import read_log_subject
+
+DEAD_LETTERS = "DEAD_LETTERS"
+DEAD_SUBJECT = "dead"
+NATS_VERSION_MIN = (2, 11)  # earlier servers silently ignore filter_subjects and message TTL
+
+PUBLISHERS = ("accounts", "quota", "signer", "metering", "deposit_watcher")
+SERVICES = ("edge", *PUBLISHERS)
+
+
+def stream_of(publisher: str) -> str:
+    return f"{publisher.upper()}_EVENTS"
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A durable reader of a publisher's whole stream; its name is its identity."""
+
+    service: str
+    publisher: str
+    purpose: str
+
+    @property
+    def durable(self) -> str:
+        return f"{self.service}-{self.purpose}"
+
+
+CONSUMERS = (
+    Consumer("metering", "signer", "record-usage"),
+    Consumer("quota", "signer", "follow-spend"),
+    Consumer("quota", "accounts", "follow-accounts"),
+    Consumer("quota", "deposit_watcher", "follow-funds"),
+)
+
+BUCKET_OWNERS = {IDENTITIES: "accounts", CHAIN: "deposit_watcher"}
+BUCKET_READERS = {IDENTITIES: ("edge",), CHAIN: ("signer",)}
+
+# Who may command whom, by subject (below the kind `cmd`).
+COMMANDS = {
+    "edge": ("cmd.accounts.>", "cmd.quota.>", "cmd.signer.>", "cmd.metering.>"),
+    "signer": ("cmd.quota.grant_allowances.v1",),
+    "quota": ("cmd.signer.close_session.v1", "cmd.signer.withdraw_allowance.v1"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What one NATS user may do. `responds`: may answer the requests it gets."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    responds: bool
+
+
+def permissions_of(service: str) -> Permissions:
+    """The subjects of one service, and nothing else (design §3)."""
+    publish = [*COMMANDS.get(service, ()), f"{DEAD_SUBJECT}.{service}"]
+    subscribe = [inbox_of(service) + ".>"]
+    if service in PUBLISHERS:
+        publish.append(f"evt.{service}.>")
+        subscribe.append(f"cmd.{service}.>")
+    for consumer in CONSUMERS:
+        if consumer.service == service:
+            publish += _consume(consumer)
+    for bucket, owner in BUCKET_OWNERS.items():
+        if owner == service:
+            publish += [f"$KV.{bucket}.>", f"$JS.API.STREAM.PURGE.KV_{bucket}"]
+        if service in BUCKET_READERS[bucket] or owner == service:
+            publish += _read_bucket(bucket)
+    return Permissions(tuple(publish), tuple(subscribe), responds=service in PUBLISHERS)
+
+
+def inbox_of(service: str) -> str:
+    """Each user has its own reply subjects, so that no service hears another's replies."""
+    return f"_INBOX_{service}"
+
+
+def _consume(consumer: Consumer) -> list[str]:
+    stream, durable = stream_of(consumer.publisher), consumer.durable
+    return [
+        f"$JS.API.CONSUMER.INFO.{stream}.{durable}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}",
+        f"$JS.ACK.{stream}.{durable}.>",
+        read_log_subject(consumer.publisher),
+    ]
+
+
+def _read_bucket(bucket: str) -> list[str]:
+    stream = f"KV_{bucket}"
+    return [
+        f"$JS.API.STREAM.INFO.{stream}",
+        f"$JS.API.CONSUMER.CREATE.{stream}",
+        f"$JS.API.CONSUMER.CREATE.{stream}.>",
+        f"$JS.API.CONSUMER.DELETE.{stream}.>",
+        f"$JS.API.CONSUMER.INFO.{stream}.>",
+        f"$JS.API.DIRECT.GET.{stream}.>",
+        f"$JS.API.STREAM.MSG.GET.{stream}",
+        f"$JS.ACK.{stream}.>",
+        "$JS.FC.>",
+    ]

@@ -1,0 +1,277 @@
+"""Applies another service's log: every entry once, in order, whatever the bus does.
+
+An entry is applied only if its `previous_position` is the position applied last, in the
+transaction of its effect. Lower: it was applied before. Higher: the gap is read from the log
+first. An idle reader asks the log too, so a wiped bus costs a second, not an entry.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from eventsourcing.persistence import PersistenceError
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from psycopg import Cursor
+from psycopg.rows import DictRow
+from psycopg.sql import SQL, Identifier
+from pydantic import ValidationError
+
+from contracts.message import LogEntry, LogPage, ReadLog, read_log_subject
+from contracts.streams import Consumer, stream_of
+from shared import telemetry
+from shared.bus import ServiceUnavailableError, ask
+from shared.store import Effect, EventSourced, ThinRecorder
+
+log = structlog.get_logger()
+
+BATCH = 500
+FETCH_SECONDS = 1.0
+GATHER_SECONDS = 0.02
+RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+# Applies entries and runs `done` in the same transaction (EventSourced.save takes it as an effect).
+type Apply = Callable[[Sequence[LogEntry], Effect], None]
+
+CREATE_INBOX_TABLES = """
+CREATE TABLE IF NOT EXISTS {schema}.positions (
+    reader text PRIMARY KEY, epoch integer NOT NULL, position bigint NOT NULL);
+CREATE TABLE IF NOT EXISTS {schema}.dead_letters (
+    reader text NOT NULL, epoch integer NOT NULL, position bigint NOT NULL,
+    reason text NOT NULL, entry jsonb NOT NULL, buried_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (reader, epoch, position));
+"""
+
+
+class PositionMovedError(Exception):
+    """Another process of this service applied these entries: read our position again."""
+
+
+class LogWentBackError(Exception):
+    """The publisher's log ends before what was applied: it was restored (design §5, epoch)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    epoch: int
+    position: int
+
+
+class Positions:
+    """How far a service has applied each publisher's log, in its own store."""
+
+    def __init__(self, application: EventSourced) -> None:
+        recorder = application.recorder
+        assert isinstance(recorder, ThinRecorder)
+        self._datastore = recorder.datastore
+        self._schema = Identifier(recorder.datastore.schema)
+
+    def create_tables(self) -> None:
+        with self._datastore.get_connection() as connection:
+            connection.execute(SQL(CREATE_INBOX_TABLES).format(schema=self._schema))
+
+    def get(self, reader: str) -> Position:
+        table = Identifier(self._datastore.schema, "positions")
+        with self._datastore.get_connection() as connection:
+            connection.execute(
+                SQL("INSERT INTO {} VALUES (%s, 1, 0) ON CONFLICT DO NOTHING").format(table), (reader,)
+            )
+            query = SQL("SELECT epoch, position FROM {} WHERE reader = %s").format(table)
+            row = connection.execute(query, (reader,)).fetchone()
+        assert row is not None
+        return Position(row["epoch"], row["position"])
+
+    def advance(self, reader: str, old: Position, new: Position) -> Effect:
+        """The effect that moves the position; it undoes the transaction if somebody else did."""
+        query = SQL(
+            "UPDATE {} SET epoch = %s, position = %s"
+            " WHERE reader = %s AND epoch = %s AND position = %s"
+        ).format(Identifier(self._datastore.schema, "positions"))
+
+        def effect(cursor: Cursor[DictRow]) -> None:
+            params = (new.epoch, new.position, reader, old.epoch, old.position)
+            if cursor.execute(query, params).rowcount != 1:
+                raise PositionMovedError(reader)
+
+        return effect
+
+    def bury(self, reader: str, entry: LogEntry, reason: str) -> Effect:
+        """The effect that keeps an entry which cannot be applied, with the reason."""
+        query = SQL(
+            "INSERT INTO {} (reader, epoch, position, reason, entry) VALUES (%s, %s, %s, %s, %s)"
+            " ON CONFLICT DO NOTHING"
+        ).format(Identifier(self._datastore.schema, "dead_letters"))
+
+        def effect(cursor: Cursor[DictRow]) -> None:
+            text = entry.model_dump_json()
+            cursor.execute(query, (reader, entry.epoch, entry.position, reason, text))
+
+        return effect
+
+
+class Inbox:
+    """One durable reader of one publisher's log."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        client: Client,
+        application: EventSourced,
+        apply: Apply,
+        reads: Sequence[str],
+    ) -> None:
+        self._consumer = consumer
+        self._reader = consumer.durable
+        self._client = client
+        self._application = application
+        self._positions = Positions(application)
+        self._apply = apply
+        self._reads = frozenset(reads)
+        self._families = frozenset(_family(subject) for subject in reads)
+        self._at = Position(1, 0)
+
+    async def run(self) -> None:
+        """Apply for ever; a broken world is retried with growing pauses."""
+        failures = 0
+        while True:
+            try:
+                await self._follow()
+            except PositionMovedError:
+                failures = 0
+            except (PersistenceError, ServiceUnavailableError, NatsError, LogWentBackError) as problem:
+                pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
+                failures += 1
+                log.warning("inbox_waits", reader=self._reader, problem=repr(problem), seconds=pause)
+                await asyncio.sleep(pause)
+
+    async def _follow(self) -> None:
+        self._at = await asyncio.to_thread(self._positions.get, self._reader)
+        jetstream = self._client.jetstream()
+        stream = stream_of(self._consumer.publisher)
+        subscription = await jetstream.pull_subscribe_bind(durable=self._reader, stream=stream)
+        try:
+            while True:
+                await self._step(subscription)
+        finally:
+            await subscription.unsubscribe()
+
+    async def _step(self, subscription: JetStreamContext.PullSubscription) -> None:
+        messages = await _fetch(subscription)
+        entries = [entry for message in messages if (entry := self._read(message)) is not None]
+        if not entries:
+            await self._fill_gap(upto=None)
+        else:
+            entries.sort(key=lambda entry: (entry.epoch, entry.position))
+            if entries[0].previous_position > self._at.position:
+                telemetry.inbox_gaps_total.labels(self._consumer.publisher).inc()
+                await self._fill_gap(upto=entries[0].previous_position)
+            await self._apply_chain(entries)
+        if messages:
+            await messages[-1].ack()  # the consumer acknowledges all before it too
+
+    def _read(self, message: Msg) -> LogEntry | None:
+        try:
+            return LogEntry.model_validate_json(message.data)
+        except ValidationError as problem:
+            # Not an entry at all: the log has the real one, and the gap will be read from there.
+            log.error("unreadable_entry", reader=self._reader, problem=str(problem))
+            return None
+
+    async def _fill_gap(self, upto: int | None) -> None:
+        """Read entries from the publisher until `upto`, or until its log ends."""
+        subject = read_log_subject(self._consumer.publisher)
+        while upto is None or self._at.position < upto:
+            asked = ReadLog(after=self._at.position, limit=BATCH)
+            page = await ask(self._client, asked, LogPage, subject=subject)
+            if page.head < self._at.position:
+                raise LogWentBackError(f"{self._at} is after the head {page.head}")
+            if not page.entries:
+                return
+            await self._apply_chain(page.entries)
+
+    async def _apply_chain(self, entries: Sequence[LogEntry]) -> None:
+        """Apply what follows our position without a gap; what lies before it was applied."""
+        chain: list[LogEntry] = []
+        position = self._at.position
+        for entry in entries:
+            if entry.position <= position:
+                continue
+            if entry.previous_position != position:
+                break  # the next step finds the gap
+            chain.append(entry)
+            position = entry.position
+        for start in range(0, len(chain), BATCH):
+            await asyncio.to_thread(self._apply_batch, chain[start : start + BATCH])
+        telemetry.inbox_position.labels(self._consumer.publisher).set(self._at.position)
+
+    def _apply_batch(self, batch: Sequence[LogEntry]) -> None:
+        telemetry.batch_size.labels(self._reader).observe(len(batch))
+        wanted = [entry for entry in batch if self._wants(entry)]
+        try:
+            self._apply_in_one(wanted, batch[-1], ())
+        except (ValueError, KeyError, TypeError) as problem:
+            if len(batch) == 1:
+                self._bury(batch[0], problem)
+                return
+            for entry in batch:
+                self._apply_batch([entry])
+
+    def _wants(self, entry: LogEntry) -> bool:
+        """A version we do not know of an event we do read waits for a newer release of us."""
+        if entry.subject in self._reads:
+            return True
+        if _family(entry.subject) in self._families:
+            raise ServiceUnavailableError(f"{entry.subject} is newer than this reader")
+        return False
+
+    def _apply_in_one(
+        self, entries: Sequence[LogEntry], last: LogEntry, effects: Sequence[Effect]
+    ) -> None:
+        new = Position(last.epoch, last.position)
+        advance = self._positions.advance(self._reader, self._at, new)
+
+        def done(cursor: Cursor[DictRow]) -> None:
+            advance(cursor)
+            for effect in effects:
+                effect(cursor)
+
+        if entries:
+            self._apply(entries, done)
+        else:
+            self._application.recorder.insert_events([], effects=[done])
+        self._at = new
+
+    def _bury(self, entry: LogEntry, problem: Exception) -> None:
+        """Keep a poisonous entry with its reason and go on; nothing vanishes, nobody else stops."""
+        reason = f"{type(problem).__name__}: {problem}"
+        log.error("entry_buried", reader=self._reader, position=entry.position, reason=reason)
+        telemetry.dead_letters_total.labels(self._consumer.publisher).inc()
+        self._apply_in_one([], entry, [self._positions.bury(self._reader, entry, reason)])
+
+
+async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
+    """Wait up to a second for a first message, then take what else is there or nearly so.
+
+    Two requests, because this client's fetch of many waits until its time-out for the last one.
+    Nothing if there is no stream or consumer now: the log is asked instead.
+    """
+    try:
+        first = await subscription.fetch(batch=1, timeout=FETCH_SECONDS)
+    except TimeoutError:
+        return []
+    except NatsError:
+        await asyncio.sleep(FETCH_SECONDS)
+        return []
+    try:
+        return first + await subscription.fetch(batch=BATCH - 1, timeout=GATHER_SECONDS)
+    except (NatsError, TimeoutError):
+        return first
+
+
+def _family(subject: str) -> str:
+    """`evt.signer.payment_signed.v1` without its version."""
+    return subject.rsplit(".v", 1)[0]
+

@@ -1,0 +1,53 @@
+"""Structured logs, one JSON object a line: an event name, and data by key.
+
+Secrets never get here as keys or values that are theirs: what looks like one by its key is cut.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+SECRET_WORDS = ("secret", "password", "authorization", "signature", "private", "api_key", "dsn", "pepper")
+
+
+def configure(service: str, level: str) -> None:
+    """Send the logs of this process, ours and the libraries', to stdout."""
+    number = getattr(logging, level.upper())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            cut_secrets,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    logging.basicConfig(handlers=[_Forward()], level=max(number, logging.WARNING), force=True)
+
+
+def cut_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key in event:
+        if any(word in key.lower() for word in SECRET_WORDS):
+            event[key] = "[cut]"
+    return event
+
+
+class _Forward(logging.Handler):
+    """Libraries log through the standard library; one format for all."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().log(
+            record.levelno,
+            "library_message",
+            logger=record.name,
+            text=record.getMessage(),
+            exc_info=record.exc_info,
+        )

@@ -1,0 +1,131 @@
+"""The event store: the library's, with a thinner recorder and effects in the same transaction.
+
+The recorder keeps the library's table, its EXCLUSIVE lock (without it a reader of the log misses
+events) and its version check; it sends arrays of base types in one pipeline, which is faster.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from eventsourcing.application import Application
+from eventsourcing.persistence import (
+    InterfaceError,
+    OperationalError,
+    StoredEvent,
+    Transcoder,
+)
+from eventsourcing.postgres import PostgresApplicationRecorder
+from eventsourcing.utils import EnvType, retry
+from psycopg import Cursor
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import DictRow
+from psycopg.sql import SQL, Identifier
+from pydantic_core import from_json, to_json
+
+# Runs in the transaction of a save, before its events. Raises to undo everything.
+type Effect = Callable[[Cursor[DictRow]], None]
+
+
+class JsonTranscoder(Transcoder):
+    """Events as JSON: whole numbers of any size stay exact, times are RFC 3339."""
+
+    def encode(self, obj: Any) -> bytes:
+        return to_json(obj)
+
+    def decode(self, data: bytes) -> Any:
+        state = from_json(data)
+        _restore_times(state, ("timestamp",))
+        if "state" in state:  # a snapshot
+            _restore_times(state["state"], ("_created_on", "_modified_on"))
+        return state
+
+
+def _restore_times(state: dict[str, Any], names: Sequence[str]) -> None:
+    for name in names:
+        if name in state:
+            state[name] = datetime.fromisoformat(state[name])
+
+
+class ThinRecorder(PostgresApplicationRecorder):
+    """Appends events and runs effects in one transaction."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        schema, table = Identifier(self.datastore.schema), Identifier(self.events_table_name)
+        self._lock = SQL("LOCK TABLE {}.{} IN EXCLUSIVE MODE").format(schema, table)
+        self._insert = SQL(
+            "INSERT INTO {}.{} (originator_id, originator_version, topic, state)"
+            " SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bytea[])"
+        ).format(schema, table)
+
+    @retry((InterfaceError, OperationalError), max_attempts=3, wait=0.1)
+    def insert_events(
+        self, stored_events: Sequence[StoredEvent], *, effects: Sequence[Effect] = (), **_: Any
+    ) -> Sequence[int] | None:
+        """Raise IntegrityError if another writer took a version first; then nothing is stored."""
+        if not stored_events and not effects:
+            return None
+        with self.datastore.get_connection() as connection:
+            if effects:
+                with connection.transaction(), connection.cursor() as cursor:
+                    for effect in effects:
+                        effect(cursor)
+                    if stored_events:
+                        self._append(cursor, stored_events)
+            else:
+                with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
+                    self._append(cursor, stored_events)
+        return None
+
+    def _append(self, cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent]) -> None:
+        cursor.execute(self._lock, prepare=True)
+        columns = [
+            [event.originator_id for event in stored_events],
+            [event.originator_version for event in stored_events],
+            [event.topic for event in stored_events],
+            [event.state for event in stored_events],
+        ]
+        cursor.execute(self._insert, columns, prepare=True, binary=True)
+
+
+class EventSourced(Application[UUID]):
+    """Base of the services' applications: how they are wired to PostgreSQL, or to memory in tests."""
+
+    env: ClassVar[dict[str, str]] = {
+        "AGGREGATE_CACHE_MAXSIZE": "20000",
+        "AGGREGATE_CACHE_FASTFORWARD": "n",  # the store's version check notices a stale one
+        "DEEPCOPY_FROM_AGGREGATE_CACHE": "n",
+    }
+
+    def construct_transcoder(self) -> Transcoder:
+        return JsonTranscoder()
+
+    def forget(self, *aggregate_ids: UUID) -> None:
+        """Drop aggregates from the cache, so that the next use reads them from the store."""
+        for aggregate_id in aggregate_ids:
+            if self.repository.cache is not None:
+                try:
+                    self.repository.cache.get(aggregate_id, evict=True)
+                except KeyError:
+                    continue
+
+
+def postgres_env(dsn: str, schema: str, *, create_tables: bool) -> EnvType:
+    """What the library reads to use PostgreSQL, in the service's own schema."""
+    parts = conninfo_to_dict(dsn)
+    return {
+        "PERSISTENCE_MODULE": "eventsourcing.postgres",
+        "APPLICATION_RECORDER_TOPIC": "shared.store:ThinRecorder",
+        "CREATE_TABLE": "y" if create_tables else "n",
+        "POSTGRES_DBNAME": str(parts["dbname"]),
+        "POSTGRES_HOST": str(parts["host"]),
+        "POSTGRES_PORT": str(parts["port"]),
+        "POSTGRES_USER": str(parts["user"]),
+        "POSTGRES_PASSWORD": str(parts["password"]),
+        "POSTGRES_SCHEMA": schema,
+        "POSTGRES_CONNECT_TIMEOUT": "5",
+        "POSTGRES_POOL_SIZE": "2",
+        "POSTGRES_MAX_OVERFLOW": "6",
+    }

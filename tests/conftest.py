@@ -1,0 +1,61 @@
+"""Fixtures for all tests; `tests.infra` says what the servers offer.
+
+`postgres`   the session's server: `with postgres.database("signer") as database: …`
+`database`   a function; `database("signer", "quota")` is a fresh database, dropped after the test
+`nats`       a server per test module, with the users in the module's NATS_USERS (default none)
+`directory`  an empty directory per test that servers of other system users may enter
+"""
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests import infra
+from tilt.slot import Slot
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def slot() -> Iterator[Slot]:
+    with infra.own_slot() as taken:
+        yield taken
+
+
+@pytest.fixture
+def directory(slot: Slot) -> Iterator[Path]:
+    made = slot.directory / f"test-{secrets.token_hex(4)}"
+    made.mkdir()
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="session")
+def postgres(slot: Slot) -> Iterator[infra.Postgres]:
+    with infra.run_postgres(slot) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: infra.Postgres) -> Iterator[Callable[..., infra.Database]]:
+    with ExitStack() as made:
+        yield lambda *roles: made.enter_context(postgres.database(*roles))
+
+
+@pytest.fixture(scope="module")
+def nats(request: pytest.FixtureRequest, slot: Slot) -> Iterator[infra.Nats]:
+    with infra.run_nats(slot, getattr(request.module, "NATS_USERS", ())) as server:
+        yield server
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was tested against, as a wish for containers may not have come true."""
+    kind = "containers" if infra.uses_containers() else "embedded"
+    terminalreporter.write_line(f"servers: {kind}")

@@ -1,0 +1,196 @@
+"""Real servers for tests: embedded ones from wheels, or official images in containers.
+
+`TEST_INFRA=containers` takes the images, where a Docker engine answers. Either way a test sees the
+same two things: a `Postgres` that makes databases, and a `Nats` with the users it asked for.
+"""
+
+import os
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tilt import leash
+from tilt.child import open_log
+from tilt.servers import databases, nats, postgres
+from tilt.slot import Slot, take
+
+FIRST_PORT = 28_000  # away from the slots of `make run`
+STOP_TIMEOUT_SECONDS = 20
+POSTGRES_IMAGE = "postgres:18"
+NATS_IMAGE = "nats:2.15"
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of its own; each role owns the schema of its name in it."""
+
+    name: str
+    address: postgres.Address
+    passwords: Mapping[str, str]  # by role, the superuser's among them
+
+    def dsn(self, role: str = postgres.SUPERUSER) -> str:
+        return self.address.dsn(role=role, password=self.passwords[role], database=self.name)
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server."""
+
+    address: postgres.Address
+    password: str
+
+    @property
+    def admin_dsn(self) -> str:
+        return self.address.dsn(role=postgres.SUPERUSER, password=self.password)
+
+    @contextmanager
+    def database(self, *roles: str) -> Iterator[Database]:
+        """Make a fresh database with these roles, and drop it afterwards."""
+        name = f"test_{secrets.token_hex(6)}"
+        # Roles are the server's, not the database's: the same password for each test.
+        passwords = {role: f"{role}-{self.password}" for role in roles}
+        databases.ensure_roles(self.admin_dsn, passwords)
+        databases.ensure_database(self.admin_dsn, name)
+        made = Database(name, self.address, {**passwords, postgres.SUPERUSER: self.password})
+        databases.ensure_schemas(made.dsn(), roles)
+        try:
+            yield made
+        finally:
+            databases.drop_database(self.admin_dsn, name)
+
+
+@dataclass(frozen=True)
+class Nats:
+    """A running server with JetStream, empty at first."""
+
+    url: str
+    users: Mapping[str, nats.User]  # by name, "admin" among them
+
+    def url_of(self, user: str = "admin") -> str:
+        """Return the URL that logs this user in."""
+        scheme, _, place = self.url.partition("://")
+        return f"{scheme}://{user}:{self.users[user].password}@{place}"
+
+
+def uses_containers() -> bool:
+    return os.environ.get("TEST_INFRA") == "containers" and _docker_answers()
+
+
+@contextmanager
+def own_slot() -> Iterator[Slot]:
+    """Take a directory for the servers of this session, empty before and after."""
+    root = Path(tempfile.gettempdir()) / f"clearinghouse-tests-{os.geteuid()}"
+    slot = take(root, first_port=FIRST_PORT)
+    slot.wipe()
+    try:
+        yield slot
+    finally:
+        slot.wipe()
+        slot.release()
+
+
+def run_postgres(slot: Slot) -> AbstractContextManager[Postgres]:
+    password = slot.secret("postgres")
+    return _postgres_container(password) if uses_containers() else _postgres_here(slot, password)
+
+
+def run_nats(slot: Slot, users: Sequence[nats.User] = ()) -> AbstractContextManager[Nats]:
+    """Run a server that knows these users and "admin"; its store is empty and goes with it."""
+    admin = nats.User("admin", slot.secret("nats-admin"))
+    return (_nats_container if uses_containers() else _nats_here)(slot, admin, users)
+
+
+@contextmanager
+def running(
+    argv: Sequence[str], log_path: Path, *, user: str | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server that dies with us; stop it at the end (a database without a goodbye)."""
+    with open_log(log_path) as output:
+        process = subprocess.Popen(  # noqa: S603 - our own programs
+            leash.command(argv, user=user), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(postgres.STOP_SIGNAL)
+        try:
+            process.wait(STOP_TIMEOUT_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _postgres_here(slot: Slot, password: str) -> Iterator[Postgres]:
+    data_dir, port = slot.directory / "postgres", slot.port("postgres")
+    postgres.prepare(data_dir, password=password)
+    server = Postgres(postgres.Address("127.0.0.1", port), password)
+    log_path = slot.directory / "postgres.log"
+    with running(postgres.argv(data_dir, port), log_path, user=postgres.system_user()):
+        postgres.wait_until_ready(server.admin_dsn)
+        yield server
+
+
+@contextmanager
+def _nats_here(slot: Slot, admin: nats.User, users: Sequence[nats.User]) -> Iterator[Nats]:
+    port = slot.port("nats")
+    with tempfile.TemporaryDirectory(dir=slot.directory, prefix="nats-") as name:
+        directory = Path(name)
+        nats.prepare(
+            directory / "nats.conf", directory / "store", port=port, admin=admin, users=users
+        )
+        with running(nats.argv(directory / "nats.conf"), directory / "nats.log"):
+            nats.wait_until_ready(port)
+            yield _nats(f"nats://127.0.0.1:{port}", admin, users)
+
+
+@contextmanager
+def _postgres_container(password: str) -> Iterator[Postgres]:
+    from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415 - slow
+
+    settings = [option for item in postgres.SETTINGS.items() for option in ("-c", "=".join(item))]
+    container = PostgresContainer(
+        POSTGRES_IMAGE, username=postgres.SUPERUSER, password=password, dbname="postgres"
+    )
+    container.with_env("POSTGRES_INITDB_ARGS", " ".join(postgres.INITDB_OPTIONS))
+    container.with_command(["postgres", *settings])
+    with container:
+        port = int(container.get_exposed_port(5432))
+        server = Postgres(postgres.Address(container.get_container_host_ip(), port), password)
+        postgres.wait_until_ready(server.admin_dsn)
+        yield server
+
+
+@contextmanager
+def _nats_container(slot: Slot, admin: nats.User, users: Sequence[nats.User]) -> Iterator[Nats]:
+    from testcontainers.community.nats import NatsContainer  # noqa: PLC0415 - slow
+
+    with tempfile.TemporaryDirectory(dir=slot.directory, prefix="nats-") as name:
+        config_path = Path(name) / "nats.conf"
+        nats.prepare(
+            config_path, Path("/data"), port=4222, host="0.0.0.0", admin=admin, users=users  # noqa: S104
+        )
+        container = NatsContainer(NATS_IMAGE).with_command("--config /nats.conf")
+        container.with_volume_mapping(config_path, "/nats.conf", "ro")
+        with container:
+            host, port = container.nats_host_and_port()
+            nats.wait_until_ready(int(port), host=host)
+            yield _nats(f"nats://{host}:{port}", admin, users)
+
+
+def _nats(url: str, admin: nats.User, users: Sequence[nats.User]) -> Nats:
+    return Nats(url, {user.name: user for user in (admin, *users)})
+
+
+def _docker_answers() -> bool:
+    from docker.errors import DockerException  # type: ignore[import-untyped] # noqa: PLC0415
+    from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415 - slow
+
+    try:
+        return bool(DockerClient().client.ping())
+    except DockerException:
+        return False

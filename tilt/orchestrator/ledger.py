@@ -1,0 +1,69 @@
+"""What senders have paid and used: balances per manifest, and the nonces already seen."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from tilt.orchestrator.addresses import Address
+from tilt.orchestrator.tickets import TicketParams
+
+ACCOUNTS_MAX = 10_000
+NONCES_MAX = 600
+
+
+@dataclass(slots=True)
+class Account:
+    """One sender's prepaid balance for one manifest, at the price its first payment fixed."""
+
+    balance: Fraction = Fraction(0)
+    price: Fraction | None = None  # none before the first payment
+
+    def fix_price(self, price: Fraction) -> None:
+        if self.price is None:
+            self.price = price
+
+    def debit(self, units: int) -> bool:
+        """Take the fee for some units, or take nothing and say so."""
+        fee = units * (self.price or Fraction(0))
+        if fee > self.balance:
+            return False
+        self.balance -= fee
+        return True
+
+
+class Ledger:
+    def __init__(self) -> None:
+        self._accounts: dict[tuple[Address, str], Account] = {}
+
+    def account(self, sender: Address, manifest_id: str) -> Account:
+        account = self._accounts.setdefault((sender, manifest_id), Account())
+        while len(self._accounts) > ACCOUNTS_MAX:
+            del self._accounts[next(iter(self._accounts))]
+        return account
+
+
+@dataclass(slots=True)
+class SeenNonces:
+    """Each nonce under the same params counts once, and only so many of them."""
+
+    _nonces_by_rand_hash: dict[bytes, set[int]] = field(default_factory=dict)
+    _expiration_by_rand_hash: dict[bytes, int] = field(default_factory=dict)
+
+    def fault_of(self, rand_hash: bytes, nonce: int) -> str | None:
+        """Say why this nonce may not be used, if it may not."""
+        nonces = self._nonces_by_rand_hash.get(rand_hash, set())
+        if nonce in nonces:
+            return f"invalid ticket senderNonce: already seen nonce={nonce}"
+        if len(nonces) >= NONCES_MAX:
+            return f"invalid ticket senderNonce: too many values nonce={nonce}"
+        return None
+
+    def add(self, rand_hash: bytes, nonce: int, expiration_block: int) -> None:
+        self._nonces_by_rand_hash.setdefault(rand_hash, set()).add(nonce)
+        self._expiration_by_rand_hash[rand_hash] = expiration_block
+
+    def forget_expired(self, l1_block: int) -> None:
+        """Drop what came under params that no ticket can use any more."""
+        for rand_hash, expiration_block in list(self._expiration_by_rand_hash.items()):
+            if expiration_block <= l1_block:
+                del self._nonces_by_rand_hash[rand_hash]
+                del self._expiration_by_rand_hash[rand_hash]

@@ -1,0 +1,10 @@
+"""How the orchestrator says no: an HTTP status and a sentence."""
+
+
+class Refused(Exception):
+    """The request is answered with this status and text; nothing is wrong with us."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text

