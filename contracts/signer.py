@@ -72,10 +72,10 @@ class OrchestratorInfoSigned(Message):
 
 
 class CloseSession(Command):
-    """Give back what the session's allowances have left.
+    """Give back what the session's allowances have left; its next payment has to ask quota anew.
 
-    The signer refuses with `session_busy` while the session was used within `idle_seconds`.
-    `ask_number` is the last grant quota knows of: an answer to it that comes late is void.
+    The signer refuses with `session_busy` while the session was used within `idle_seconds`; with
+    none it is a withdrawal, which acts at once. `ask_number` is the last grant quota knows of: an answer to it that comes late is void.
     """
 
     subject: ClassVar[str] = "cmd.signer.close_session.v1"
@@ -84,16 +84,6 @@ class CloseSession(Command):
     session_id: str
     ask_number: int
     idle_seconds: int
-
-
-class WithdrawAllowance(Command):
-    """Stop a session from spending on; its next payment has to ask quota again."""
-
-    subject: ClassVar[str] = "cmd.signer.withdraw_allowance.v1"
-
-    account_id: str
-    session_id: str
-    reason: str
 
 
 class Done(Message):
@@ -141,7 +131,6 @@ class SessionOpened(Event):
     user_id: str | None
     key_id: str
     stream_id: str | None
-    manifest_id: str
     app: str
     job_type: str
     orchestrator: str

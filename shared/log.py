@@ -14,7 +14,7 @@ from shared.store import EventSourced, ThinRecorder
 PAGE = 500
 
 CREATE_LOG_TABLES = """
-CREATE TABLE IF NOT EXISTS {schema}.log (only boolean PRIMARY KEY DEFAULT true CHECK (only),
+CREATE TABLE IF NOT EXISTS {schema}.log (single boolean PRIMARY KEY DEFAULT true CHECK (single),
     epoch integer NOT NULL DEFAULT 1, relayed bigint NOT NULL DEFAULT 0);
 INSERT INTO {schema}.log DEFAULT VALUES ON CONFLICT DO NOTHING;
 """
@@ -23,7 +23,8 @@ INSERT INTO {schema}.log DEFAULT VALUES ON CONFLICT DO NOTHING;
 class Outbox(Protocol):
     """Turns stored events into public ones; the only place where a service does so."""
 
-    topics: Sequence[str]
+    @property
+    def topics(self) -> Sequence[str]: ...
 
     def to_public(self, notification: Notification) -> tuple[Event, datetime]:
         """The public event of a stored one, and when it happened."""

@@ -35,7 +35,7 @@ async def store_answers(connection_test: Callable[[], object]) -> bool:
 
 def serve(
     *,
-    broker: NatsBroker,
+    brokers: Sequence[NatsBroker],
     client: Client,
     host: str,
     port: int,
@@ -66,7 +66,7 @@ def serve(
         on_stop()
 
     routes = [("/livez", livez), ("/readyz", readyz), ("/metrics", metrics)]
-    app = AsgiFastStream(broker, asgi_routes=routes, lifespan=lifespan, logger=None)
+    app = AsgiFastStream(*brokers, asgi_routes=routes, lifespan=lifespan, logger=None)
     config = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5
     )

@@ -4,7 +4,7 @@ The recorder keeps the library's table, its EXCLUSIVE lock (without it a reader 
 events) and its version check; it sends arrays of base types in one pipeline, which is faster.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -36,16 +36,17 @@ class JsonTranscoder(Transcoder):
 
     def decode(self, data: bytes) -> Any:
         state = from_json(data)
-        _restore_times(state, ("timestamp",))
+        _restore_times(state)
         if "state" in state:  # a snapshot
-            _restore_times(state["state"], ("_created_on", "_modified_on"))
+            _restore_times(state["state"])
         return state
 
 
-def _restore_times(state: dict[str, Any], names: Sequence[str]) -> None:
-    for name in names:
-        if name in state:
-            state[name] = datetime.fromisoformat(state[name])
+def _restore_times(state: dict[str, Any]) -> None:
+    """Names tell: `timestamp`, and what ends in `_at` or `_on`."""
+    for name, value in state.items():
+        if isinstance(value, str) and (name == "timestamp" or name.endswith(("_at", "_on"))):
+            state[name] = datetime.fromisoformat(value)
 
 
 class ThinRecorder(PostgresApplicationRecorder):
@@ -58,6 +59,10 @@ class ThinRecorder(PostgresApplicationRecorder):
         self._insert = SQL(
             "INSERT INTO {}.{} (originator_id, originator_version, topic, state)"
             " SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bytea[])"
+        ).format(schema, table)
+        self._existing = SQL(
+            "SELECT originator_id FROM {}.{}"
+            " WHERE originator_id = ANY(%s::uuid[]) AND originator_version = 1"
         ).format(schema, table)
 
     @retry((InterfaceError, OperationalError), max_attempts=3, wait=0.1)
@@ -78,6 +83,12 @@ class ThinRecorder(PostgresApplicationRecorder):
                 with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
                     self._append(cursor, stored_events)
         return None
+
+    def existing(self, originator_ids: Iterable[UUID]) -> set[UUID]:
+        """Which of these have events."""
+        with self.datastore.get_connection() as connection:
+            rows = connection.execute(self._existing, (list(originator_ids),), prepare=True)
+            return {row["originator_id"] for row in rows}
 
     def _append(self, cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent]) -> None:
         cursor.execute(self._lock, prepare=True)
@@ -101,6 +112,16 @@ class EventSourced(Application[UUID]):
 
     def construct_transcoder(self) -> Transcoder:
         return JsonTranscoder()
+
+    def absent(self, aggregate_ids: Iterable[UUID]) -> set[UUID]:
+        """Which of these are neither in memory nor in the store; one query for all of them."""
+        cache = self.repository.cache.cache if self.repository.cache is not None else {}
+        unknown = {aggregate_id for aggregate_id in aggregate_ids if aggregate_id not in cache}
+        if not unknown:
+            return unknown
+        if not isinstance(self.recorder, ThinRecorder):
+            return {unique for unique in unknown if not self.recorder.select_events(unique, limit=1)}
+        return unknown - self.recorder.existing(unknown)
 
     def forget(self, *aggregate_ids: UUID) -> None:
         """Drop aggregates from the cache, so that the next use reads them from the store."""

@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from tilt.slot import Slot, take
 FIRST_PORT = 28_000  # away from the slots of `make run`
 STOP_TIMEOUT_SECONDS = 20
 POSTGRES_IMAGE = "postgres:18"
+POSTGRES_PORT = 5432
 NATS_IMAGE = "nats:2.15"
+NATS_PORT = 4222
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,13 @@ class Postgres:
 class Nats:
     """A running server with JetStream, empty at first."""
 
-    url: str
+    host: str
+    port: int
     users: Mapping[str, nats.User]  # by name, "admin" among them
 
-    def url_of(self, user: str = "admin") -> str:
+    def url(self, user: str = "admin") -> str:
         """Return the URL that logs this user in."""
-        scheme, _, place = self.url.partition("://")
-        return f"{scheme}://{user}:{self.users[user].password}@{place}"
+        return f"nats://{user}:{self.users[user].password}@{self.host}:{self.port}"
 
 
 def uses_containers() -> bool:
@@ -100,28 +102,29 @@ def run_postgres(slot: Slot) -> AbstractContextManager[Postgres]:
 
 def run_nats(slot: Slot, users: Sequence[nats.User] = ()) -> AbstractContextManager[Nats]:
     """Run a server that knows these users and "admin"; its store is empty and goes with it."""
-    admin = nats.User("admin", slot.secret("nats-admin"))
-    return (_nats_container if uses_containers() else _nats_here)(slot, admin, users)
+    everybody = (nats.admin(slot.secret("nats-admin")), *users)
+    return (_nats_container if uses_containers() else _nats_here)(slot, everybody)
 
 
 @contextmanager
-def running(
-    argv: Sequence[str], log_path: Path, *, user: str | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server that dies with us; stop it at the end (a database without a goodbye)."""
-    with open_log(log_path) as output:
-        process = subprocess.Popen(  # noqa: S603 - our own programs
-            leash.command(argv, user=user), stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
-    try:
-        yield process
-    finally:
-        process.send_signal(postgres.STOP_SIGNAL)
+def running(argv: Sequence[str], log_path: Path, *, user: str | None = None) -> Iterator[int]:
+    """Run a server that dies with us, and stop it at the end; gives its process id."""
+    with (
+        open_log(log_path) as log,
+        subprocess.Popen(
+            leash.command(argv, user=user),
+            stdin=subprocess.PIPE,  # its end is the end of the server
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
-            process.wait(STOP_TIMEOUT_SECONDS)
+            yield int(process.stdout.readline()) if process.stdout else 0
         finally:
-            process.kill()
-            process.wait()
+            process.send_signal(postgres.STOP_SIGNAL)  # nats-server takes it, too
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_TIMEOUT_SECONDS)
 
 
 @contextmanager
@@ -136,16 +139,14 @@ def _postgres_here(slot: Slot, password: str) -> Iterator[Postgres]:
 
 
 @contextmanager
-def _nats_here(slot: Slot, admin: nats.User, users: Sequence[nats.User]) -> Iterator[Nats]:
+def _nats_here(slot: Slot, users: Sequence[nats.User]) -> Iterator[Nats]:
     port = slot.port("nats")
     with tempfile.TemporaryDirectory(dir=slot.directory, prefix="nats-") as name:
-        directory = Path(name)
-        nats.prepare(
-            directory / "nats.conf", directory / "store", port=port, admin=admin, users=users
-        )
-        with running(nats.argv(directory / "nats.conf"), directory / "nats.log"):
+        config_path = Path(name) / "nats.conf"
+        nats.Config(Path(name) / "store", port, users).write(config_path)
+        with running(nats.argv(config_path), Path(name) / "nats.log"):
             nats.wait_until_ready(port)
-            yield _nats(f"nats://127.0.0.1:{port}", admin, users)
+            yield _nats("127.0.0.1", port, users)
 
 
 @contextmanager
@@ -159,31 +160,30 @@ def _postgres_container(password: str) -> Iterator[Postgres]:
     container.with_env("POSTGRES_INITDB_ARGS", " ".join(postgres.INITDB_OPTIONS))
     container.with_command(["postgres", *settings])
     with container:
-        port = int(container.get_exposed_port(5432))
+        port = int(container.get_exposed_port(POSTGRES_PORT))
         server = Postgres(postgres.Address(container.get_container_host_ip(), port), password)
         postgres.wait_until_ready(server.admin_dsn)
         yield server
 
 
 @contextmanager
-def _nats_container(slot: Slot, admin: nats.User, users: Sequence[nats.User]) -> Iterator[Nats]:
-    from testcontainers.community.nats import NatsContainer  # noqa: PLC0415 - slow
+def _nats_container(slot: Slot, users: Sequence[nats.User]) -> Iterator[Nats]:
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - slow
 
     with tempfile.TemporaryDirectory(dir=slot.directory, prefix="nats-") as name:
         config_path = Path(name) / "nats.conf"
-        nats.prepare(
-            config_path, Path("/data"), port=4222, host="0.0.0.0", admin=admin, users=users  # noqa: S104
-        )
-        container = NatsContainer(NATS_IMAGE).with_command("--config /nats.conf")
+        nats.Config(Path("/data"), NATS_PORT, users, host="0.0.0.0").write(config_path)
+        container = DockerContainer(NATS_IMAGE).with_command("--config /nats.conf")
+        container.with_exposed_ports(NATS_PORT)
         container.with_volume_mapping(config_path, "/nats.conf", "ro")
         with container:
-            host, port = container.nats_host_and_port()
-            nats.wait_until_ready(int(port), host=host)
-            yield _nats(f"nats://{host}:{port}", admin, users)
+            host, port = container.get_container_host_ip(), int(container.get_exposed_port(NATS_PORT))
+            nats.wait_until_ready(port, host=host)
+            yield _nats(host, port, users)
 
 
-def _nats(url: str, admin: nats.User, users: Sequence[nats.User]) -> Nats:
-    return Nats(url, {user.name: user for user in (admin, *users)})
+def _nats(host: str, port: int, users: Sequence[nats.User]) -> Nats:
+    return Nats(host, port, {user.name: user for user in users})
 
 
 def _docker_answers() -> bool:

@@ -12,7 +12,6 @@ from typing import IO
 import structlog
 
 from tilt import leash
-from tilt.guard import Guard, kill_group
 
 LOG_BYTES_MAX = 20 * 1024 * 1024
 TAIL_BYTES = 4096
@@ -39,6 +38,11 @@ async def at_once() -> bool:
     return True
 
 
+async def when_done() -> bool:
+    """For a job that is not restarted: those after it start once it has ended with status 0."""
+    return False
+
+
 @dataclass(frozen=True)
 class Process:
     """What to run, and how to tell that it works."""
@@ -57,23 +61,22 @@ class Process:
 
 
 class Child:
-    """A process in a session and group of its own, its output in a file."""
+    """A process on a leash, in a session of its own; its output goes to a file."""
 
-    def __init__(self, process: Process, log_path: Path, guard: Guard) -> None:
+    def __init__(self, process: Process, log_path: Path) -> None:
         self.process = process
         self.log_path = log_path
         self.pid: int | None = None
         self.restarts = 0
-        self._guard = guard
         self._stopping = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[int] | None = None
 
     async def start(self) -> None:
         """Start and return once ready; raise NotReadyError if that never happens."""
         self._keeper = asyncio.create_task(self._keep(), name=self.process.name)
         try:
             async with asyncio.timeout(self.process.ready_within_seconds):
-                while not await self._is_ready():
+                while not await self._is_ready():  # noqa: ASYNC110 - another process tells no event
                     await asyncio.sleep(READY_POLL_SECONDS)
         except TimeoutError:
             seconds = self.process.ready_within_seconds
@@ -92,21 +95,22 @@ class Child:
             self._signal(signal.SIGKILL)
         await self._keeper
 
-    async def _keep(self) -> None:
+    async def _keep(self) -> int:
+        """Run it again and again; return the status with which it ended for good."""
         pause = FIRST_PAUSE_SECONDS
         while True:
             started = time.monotonic()
             status = await self._run()
             if self._stopping.is_set():
-                return
+                return status
             if time.monotonic() - started >= STEADY_AFTER_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             if not self.process.restart:
                 log.info("process_ended", process=self.process.name, status=status)
-                return
+                return status
             log.warning("process_died", process=self.process.name, status=status, pause=pause)
             if await self._stopped_within(pause):
-                return
+                return status
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             self.restarts += 1
 
@@ -116,18 +120,15 @@ class Child:
                 *leash.command(self.process.argv, user=self.process.user),
                 env=self.process.env,
                 cwd=self.process.directory,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=asyncio.subprocess.STDOUT,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=output,
                 start_new_session=True,
             )
-        self.pid = running.pid
-        self._guard.add(running.pid)
+        self.pid = await _read_pid(running)
         if self._stopping.is_set():  # stop() came while there was no pid to signal
             self._signal(self.process.stop_signal)
         status = await running.wait()
-        self._signal(signal.SIGKILL)  # what the process has started and left behind
-        self._guard.remove(running.pid)
         self.pid = None
         return status
 
@@ -138,7 +139,10 @@ class Child:
 
     async def _is_ready(self) -> bool:
         if self._keeper is None or self._keeper.done():
-            raise self._not_ready("ended before it was ready")
+            status = self._keeper.result() if self._keeper else None
+            if status == 0:
+                return True  # a job, done
+            raise self._not_ready(f"ended with status {status} before it was ready")
         pid = self.pid
         if pid is None:
             return False
@@ -149,10 +153,15 @@ class Child:
 
     def _signal(self, signum: signal.Signals) -> None:
         if self.pid is not None:
-            kill_group(self.pid, signum)
+            leash.signal_group(self.pid, signum)
 
     def _not_ready(self, reason: str) -> NotReadyError:
         return NotReadyError(self.process.name, reason, tail(self.log_path))
+
+
+async def _read_pid(running: asyncio.subprocess.Process) -> int | None:
+    line = await running.stdout.readline() if running.stdout else b""
+    return int(line) if line else None
 
 
 def open_log(path: Path) -> IO[bytes]:

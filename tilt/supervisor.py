@@ -4,7 +4,7 @@
         await supervisor.start([Process("nats", ...), Process("signer", ..., after=["nats"])])
         await supervisor.wait()  # until SIGINT or SIGTERM
 
-Nothing outlives the supervisor, not even when it is killed (see `leash` and `guard`).
+Nothing outlives the supervisor, not even when it is killed (see `leash`).
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Self
 
 from tilt.child import Child, Process
-from tilt.guard import Guard
 
 
 class Supervisor:
@@ -27,7 +26,6 @@ class Supervisor:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._children: dict[str, Child] = {}
-        self._guard: Guard | None = None
         self._signalled = False
         self._entered_by: asyncio.Task[None] | None = None
 
@@ -37,12 +35,11 @@ class Supervisor:
         May be called again with more processes, that may come `after` the earlier ones.
         """
         self._check_names(processes)
-        guard = self._guard = self._guard or Guard()
         ready = {name: asyncio.Event() for name in self._children}
         for event in ready.values():
             event.set()
         for process in processes:
-            self._children[process.name] = Child(process, self.log_path(process.name), guard)
+            self._children[process.name] = Child(process, self.log_path(process.name))
             ready[process.name] = asyncio.Event()
         starts = [asyncio.create_task(self._start_one(p, ready)) for p in processes]
         try:
@@ -61,9 +58,6 @@ class Supervisor:
             await asyncio.gather(*(self._stop_one(c, gone) for c in self._children.values()))
         finally:
             self._children.clear()
-            if self._guard is not None:
-                self._guard.close()
-                self._guard = None
 
     def pid(self, name: str) -> int | None:
         """Return the process id; None between its death and its restart."""

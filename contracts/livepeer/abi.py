@@ -16,7 +16,13 @@ def _view(name: str, *inputs: ABIComponent, returns: tuple[ABIComponent, ...]) -
 
 
 def _call(name: str, *inputs: ABIComponent) -> ABIFunction:
-    return {"type": "function", "name": name, "inputs": inputs, "outputs": (), "stateMutability": "nonpayable"}
+    return {
+        "type": "function",
+        "name": name,
+        "inputs": inputs,
+        "outputs": (),
+        "stateMutability": "nonpayable",
+    }
 
 
 def _event(name: str, *inputs: ABIComponentIndexed) -> ABIEvent:
@@ -44,9 +50,7 @@ TICKET = _struct(
 SENDER = _struct("sender", _value("uint256", "deposit"), _value("uint256", "withdrawRound"))
 RESERVE = _struct("reserve", _value("uint256", "fundsRemaining"), _value("uint256", "claimedInCurrentRound"))
 
-CONTROLLER: ABI = (
-    _view("getContract", _value("bytes32", "id"), returns=(_value("address"),)),
-)
+CONTROLLER: ABI = (_view("getContract", _value("bytes32", "id"), returns=(_value("address"),)),)
 
 TICKET_BROKER: ABI = (
     _view("getSenderInfo", _value("address", "sender"), returns=(SENDER, RESERVE)),
@@ -104,6 +108,4 @@ ROUNDS_MANAGER: ABI = (
     _event("NewRound", _topic("uint256", "round"), _data("bytes32", "blockHash")),
 )
 
-BONDING_MANAGER: ABI = (
-    _view("getTranscoderPoolSize", returns=(_value("uint256"),)),
-)
+BONDING_MANAGER: ABI = (_view("getTranscoderPoolSize", returns=(_value("uint256"),)),)

@@ -17,12 +17,16 @@ from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
 from tests import infra
+from tests.integration.processes import pid_of, until
+from tilt.child import Process
 from tilt.servers import nats, postgres
 from tilt.servers.ports import Ports, is_free
 from tilt.slot import Slot
+from tilt.supervisor import Supervisor
 
 pytestmark = pytest.mark.anyio
 
+PASSWORD = "a pass'word"
 SIGNER = nats.User(
     "signer", "signer-password", publish=("evt.signer.>",), subscribe=("cmd.signer.>", "_INBOX.>")
 )
@@ -38,26 +42,28 @@ def slot_port(slot: Slot) -> int:
     return slot.port("servers under test")
 
 
-class TestPostgres:
-    PASSWORD = "a pass'word"  # noqa: S105
+@pytest.fixture(scope="module")
+def data_dir(slot: Slot) -> Path:
+    path = slot.directory / "under-test" / "data"
+    postgres.prepare(path, password=PASSWORD)
+    return path
 
+
+class TestPostgres:
     @pytest.fixture
     def dsn(self, slot_port: int) -> str:
         address = postgres.Address("127.0.0.1", slot_port)
-        return address.dsn(role="postgres", password=self.PASSWORD)
+        return address.dsn(role="postgres", password=PASSWORD)
 
     @pytest.fixture
-    def run(self, directory: Path, dsn: str, slot_port: int) -> Run:
-        data_dir = directory / "data"
-        postgres.prepare(data_dir, password=self.PASSWORD)
-
+    def run(self, data_dir: Path, dsn: str, slot_port: int) -> Run:
         @contextmanager
         def run() -> Iterator[int]:
             argv = postgres.argv(data_dir, slot_port)
-            log_path = directory / "postgres.log"
-            with infra.running(argv, log_path, user=postgres.system_user()) as process:
+            log_path = data_dir.with_name("postgres.log")
+            with infra.running(argv, log_path, user=postgres.system_user()) as pid:
                 postgres.wait_until_ready(dsn)
-                yield process.pid
+                yield pid
 
         return run
 
@@ -72,16 +78,16 @@ class TestPostgres:
     def test_durability_is_real(self, run: Run, dsn: str) -> None:
         with run(), psycopg.connect(dsn) as connection:
             names = ("fsync", "synchronous_commit", "max_connections", "shared_buffers")
-            settings = [connection.execute(f"SHOW {name}").fetchone() for name in names]  # noqa: S608
+            settings = [connection.execute(f"SHOW {name}").fetchone() for name in names]
 
             assert settings == [("on",), ("on",), ("200",), ("256MB",)]
 
     def test_data_survives_a_restart_and_a_second_preparation(
-        self, run: Run, dsn: str, directory: Path
+        self, run: Run, dsn: str, data_dir: Path
     ) -> None:
         with run(), psycopg.connect(dsn) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
-        postgres.prepare(directory / "data", password="another")  # noqa: S106
+        postgres.prepare(data_dir, password="another")
 
         with run(), psycopg.connect(dsn) as connection:
             assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
@@ -89,15 +95,36 @@ class TestPostgres:
     def test_what_was_committed_survives_a_kill(self, run: Run, dsn: str) -> None:
         with run() as pid:
             with psycopg.connect(dsn) as connection:
-                connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+                connection.execute("CREATE TABLE committed AS SELECT 42 AS answer")
             os.kill(pid, signal.SIGKILL)
 
         with run(), psycopg.connect(dsn) as connection:
-            assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
+            assert connection.execute("SELECT answer FROM committed").fetchone() == (42,)
 
-    def test_wrong_and_missing_passwords_are_refused(
-        self, run: Run, dsn: str, slot_port: int
+    async def test_a_supervised_server_recovers_though_its_backends_were_busy(
+        self, dsn: str, data_dir: Path, slot_port: int, tmp_path: Path
     ) -> None:
+        server = Process(
+            "postgres",
+            postgres.argv(data_dir, slot_port),
+            postgres.ENVIRONMENT,
+            lambda: postgres.is_ready(dsn),
+            user=postgres.system_user(),
+            stop_signal=postgres.STOP_SIGNAL,
+        )
+        async with Supervisor(tmp_path) as supervisor:
+            await supervisor.start([server])
+            busy = asyncio.create_task(asyncio.to_thread(_compute, dsn))
+            await until(lambda: _backends(dsn, "compute") == 1)
+
+            os.kill(pid_of(supervisor, "postgres"), signal.SIGKILL)
+
+            with pytest.raises(psycopg.OperationalError):
+                await busy
+            await until(lambda: postgres.answers(dsn))
+            assert supervisor.restarts("postgres") == 1
+
+    def test_wrong_and_missing_passwords_are_refused(self, run: Run, dsn: str, slot_port: int) -> None:
         address = postgres.Address("127.0.0.1", slot_port)
         with run():
             with psycopg.connect(dsn, autocommit=True) as connection:
@@ -110,20 +137,16 @@ class TestPostgres:
 
 
 class TestDatabases:
-    def test_a_role_owns_its_schema_and_sees_no_other(
-        self, database: Callable[..., infra.Database]
-    ) -> None:
+    def test_a_role_owns_its_schema_and_sees_no_other(self, database: Callable[..., infra.Database]) -> None:
         made = database("signer", "quota")
         with psycopg.connect(made.dsn("signer")) as connection:
             connection.execute("CREATE TABLE events (id int)")
 
-        with psycopg.connect(made.dsn("quota")) as connection:
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                connection.execute("SELECT * FROM signer.events")
+        refused = pytest.raises(psycopg.errors.InsufficientPrivilege)
+        with psycopg.connect(made.dsn("quota")) as connection, refused:
+            connection.execute("SELECT * FROM signer.events")
 
-    def test_a_role_may_not_enter_another_database(
-        self, database: Callable[..., infra.Database]
-    ) -> None:
+    def test_a_role_may_not_enter_another_database(self, database: Callable[..., infra.Database]) -> None:
         database("signer")
         other = database("quota")
         signer_there = other.address.dsn(
@@ -161,7 +184,7 @@ class TestNatsUsers:
         await mute.subscribe("cmd.mute.>", cb=_answer)
         await mute.publish("evt.mute.something.v1", b"")
         await mute.flush()
-        asker = await client.connect(nats.url_of("asker"))
+        asker = await client.connect(nats.url("asker"))
 
         answer = await asker.request("cmd.mute.do.v1", b"", timeout=2)
 
@@ -171,7 +194,7 @@ class TestNatsUsers:
         await mute.close()
 
     async def test_a_wrong_password_is_refused(self, nats: infra.Nats) -> None:
-        url = nats.url_of("signer").replace("signer-password", "wrong")
+        url = nats.url("signer").replace("signer-password", "wrong")
 
         connection = Client()
         with pytest.raises(NatsError, match=r"(?i)authorization"):
@@ -179,7 +202,7 @@ class TestNatsUsers:
         await connection.close()
 
     async def test_it_is_2_15_and_takes_4_megabytes(self, nats: infra.Nats) -> None:
-        connection = await client.connect(nats.url_of())
+        connection = await client.connect(nats.url())
 
         assert connection.connected_server_version.major == 2
         assert connection.connected_server_version.minor == 15
@@ -188,17 +211,17 @@ class TestNatsUsers:
 
 
 class TestNatsStore:
-    ADMIN = nats.User("admin", "admin-password")
+    ADMIN = nats.admin("admin-password")
 
     @pytest.fixture
     def run(self, directory: Path, slot_port: int) -> Run:
         @contextmanager
         def run() -> Iterator[int]:
             config_path = directory / "nats.conf"
-            nats.prepare(config_path, directory / "store", port=slot_port, admin=self.ADMIN)
-            with infra.running(nats.argv(config_path), directory / "nats.log") as process:
+            nats.Config(directory / "store", slot_port, [self.ADMIN]).write(config_path)
+            with infra.running(nats.argv(config_path), directory / "nats.log") as pid:
                 nats.wait_until_ready(slot_port)
-                yield process.pid
+                yield pid
 
         return run
 
@@ -216,9 +239,7 @@ class TestNatsStore:
 
         assert message.data == b"kept"
 
-    async def test_a_deleted_store_comes_back_empty(
-        self, run: Run, slot_port: int, directory: Path
-    ) -> None:
+    async def test_a_deleted_store_comes_back_empty(self, run: Run, slot_port: int, directory: Path) -> None:
         with run():
             connection = await self._connect(slot_port)
             await connection.jetstream().add_stream(name="SIGNER_EVENTS", subjects=["evt.>"])
@@ -237,9 +258,7 @@ class TestNatsStore:
             assert (directory / "nats.conf").stat().st_mode & 0o777 == 0o600
 
     async def _connect(self, port: int) -> Client:
-        return await client.connect(
-            f"nats://127.0.0.1:{port}", user="admin", password=self.ADMIN.password
-        )
+        return await client.connect(f"nats://127.0.0.1:{port}", user="admin", password=self.ADMIN.password)
 
 
 class TestPorts:
@@ -253,7 +272,19 @@ class TestPorts:
         assert chosen[0] != chosen[1]
 
     def test_a_port_that_listens_is_not_free(self, nats: infra.Nats) -> None:
-        assert not is_free(int(nats.url.rpartition(":")[2]))
+        assert not is_free(nats.port)
+
+
+def _compute(dsn: str) -> None:
+    """Keep a backend too busy to notice anything."""
+    with psycopg.connect(dsn, application_name="compute") as connection:
+        connection.execute("SELECT count(*) FROM generate_series(1, 30000) a, generate_series(1, 30000) b")
+
+
+def _backends(dsn: str, name: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        query = "SELECT FROM pg_stat_activity WHERE application_name = %s AND state = 'active'"
+        return connection.execute(query, (name,)).rowcount
 
 
 async def _listen(nats: infra.Nats, user: str) -> tuple[asyncio.Queue[str], Client]:
@@ -263,7 +294,7 @@ async def _listen(nats: infra.Nats, user: str) -> tuple[asyncio.Queue[str], Clie
     async def note(error: Exception) -> None:
         refusals.put_nowait(str(error))
 
-    return refusals, await client.connect(nats.url_of(user), error_cb=note)
+    return refusals, await client.connect(nats.url(user), error_cb=note)
 
 
 async def _answer(question: Msg) -> None:

@@ -56,4 +56,3 @@ def test_every_event_has_the_topic_seen_on_chain(contract: str) -> None:
 
 def test_every_event_of_the_broker_is_known() -> None:
     assert {event["name"] for event in filter_abi_by_type("event", abi.TICKET_BROKER)} == BROKER_EVENTS
-

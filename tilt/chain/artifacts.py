@@ -9,6 +9,7 @@ FOLDERS = {
     "TicketBroker": "pm",
     "RoundsManager": "rounds",
     "Minter": "token",
+    "BondingManager": "bonding",
     "BondingManagerMock": "test/mocks",
     "GenericMock": "test/mocks",
 }

@@ -36,7 +36,9 @@ class Tools:
 
 def install(home: Path = HOME) -> Tools:
     """Return the tools, fetching them first where they are missing or another version."""
-    tools = Tools(anvil=home / "node_modules" / _anvil_package() / "bin" / "anvil", contracts=home / "contracts")
+    tools = Tools(
+        anvil=home / "node_modules" / _anvil_package() / "bin" / "anvil", contracts=home / "contracts"
+    )
     if _is_current(home, tools):
         return tools
     home.mkdir(parents=True, exist_ok=True)
@@ -102,7 +104,12 @@ def _anvil_package() -> str:
 
 def _is_current(home: Path, tools: Tools) -> bool:
     stamp = _stamp(home)
-    return stamp.exists() and stamp.read_text() == _wanted() and tools.anvil.exists() and tools.contracts.exists()
+    return (
+        stamp.exists()
+        and stamp.read_text() == _wanted()
+        and tools.anvil.exists()
+        and tools.contracts.exists()
+    )
 
 
 def _stamp(home: Path) -> Path:

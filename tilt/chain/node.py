@@ -1,21 +1,25 @@
 """The node of the local chain: how it starts on a directory, and when it answers.
 
+    Process("chain", node.argv(port=port, directory=directory), ready=lambda: node.is_ready(rpc_url))
+
 Two files, because anvil does not write a dump in one piece and refuses to start from half of one:
 it reads `anvil.json` and writes `anvil.dump.json`, which the next start takes over if it is whole.
-A kill -9 loses what the last dump did not hold; one that hits the dump itself loses what came since
-the start or the deployment (see `keep_state`).
+A kill -9 loses what came after the last dump; one that hits the dump itself, what came after the
+start or the deployment (`keep_state`). Of the states before the latest block only the last 64 are
+known, before and after a restart; blocks, receipts and logs stay.
 """
 
 import argparse
+import asyncio
 import gzip
 import json
 import os
 import sys
 import time
-import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from tilt.chain.install import Tools, install
 
@@ -34,40 +38,49 @@ class ChainUnreachableError(Exception):
     """The node does not answer."""
 
 
-def command(*, port: int, directory: Path) -> list[str]:
-    """Return the argv of the node. Run it in the project's root; restart it with the same one.
+def argv(*, port: int, directory: Path) -> list[str]:
+    """Return the command of the node. Run it in the project's root; restart it with the same one.
 
     The process becomes anvil itself, so that a signal to it reaches anvil.
     """
     return [sys.executable, "-m", "tilt.chain.node", "--port", str(port), "--dir", str(directory)]
 
 
+async def is_ready(rpc_url: str) -> bool:
+    return await asyncio.to_thread(answers, rpc_url)
+
+
 def wait_until_ready(rpc_url: str, timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            request(rpc_url, "eth_chainId")
-        except ChainUnreachableError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(POLL_SECONDS)
-        else:
-            return
+    while not answers(rpc_url):
+        if time.monotonic() > deadline:
+            raise ChainUnreachableError(f"no chain {CHAIN_ID} at {rpc_url} within {timeout_seconds:g} s")
+        time.sleep(POLL_SECONDS)
 
 
-def request(rpc_url: str, method: str, *params: object) -> Any:  # whatever JSON the node answers
-    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
-    call = urllib.request.Request(rpc_url, body, {"Content-Type": "application/json"})
+def answers(rpc_url: str) -> bool:
     try:
-        with urllib.request.urlopen(call, timeout=10) as answer:
-            return json.load(answer)["result"]
-    except (OSError, KeyError, ValueError) as problem:
+        return request(rpc_url, "eth_chainId") == hex(CHAIN_ID)
+    except ChainUnreachableError:
+        return False
+
+
+def request(rpc_url: str, method: str, *params: object) -> str:
+    """Ask the node for one value, without the weight of web3."""
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+    call = urllib.request.Request(rpc_url, body, {"Content-Type": "application/json"})  # noqa: S310 - our node
+    try:
+        with urllib.request.urlopen(call, timeout=10) as answer:  # noqa: S310 - our node
+            return str(json.load(answer)["result"])
+    except (OSError, HTTPException, KeyError, ValueError) as problem:
         raise ChainUnreachableError(f"{rpc_url} does not answer {method}: {problem!r}") from problem
 
 
 def keep_state(rpc_url: str, directory: Path) -> None:
     """Make the chain as it is now what the next start falls back on."""
-    dump = gzip.decompress(bytes.fromhex(request(rpc_url, "anvil_dumpState")[2:]))
+    with_older_states = True
+    packed = request(rpc_url, "anvil_dumpState", with_older_states)
+    dump = gzip.decompress(bytes.fromhex(packed.removeprefix("0x")))
     draft = directory / "anvil.draft.json"
     draft.write_bytes(dump)
     draft.replace(directory / "anvil.json")
@@ -75,9 +88,14 @@ def keep_state(rpc_url: str, directory: Path) -> None:
 
 def _recovered_state(directory: Path) -> Path | None:
     state, dump = directory / "anvil.json", directory / "anvil.dump.json"
-    if _is_whole(dump):
+    if _is_whole(dump) and _written_at(dump) > _written_at(state):
         dump.replace(state)
+    dump.unlink(missing_ok=True)
     return state if state.exists() else None
+
+
+def _written_at(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def _is_whole(dump: Path) -> bool:
@@ -88,7 +106,7 @@ def _is_whole(dump: Path) -> bool:
     return True
 
 
-def _anvil(tools: Tools, *, port: int, directory: Path) -> list[str]:
+def _anvil_argv(tools: Tools, *, port: int, directory: Path) -> list[str]:
     arguments = {
         "--host": "127.0.0.1",
         "--port": port,
@@ -111,8 +129,8 @@ def main() -> NoReturn:
     parser.add_argument("--dir", type=Path, required=True)
     options = parser.parse_args()
     options.dir.mkdir(parents=True, exist_ok=True)
-    argv = _anvil(install(), port=options.port, directory=options.dir.resolve())
-    os.execv(argv[0], argv)
+    command = _anvil_argv(install(), port=options.port, directory=options.dir.resolve())
+    os.execv(command[0], command)  # noqa: S606 - no shell wanted
 
 
 if __name__ == "__main__":

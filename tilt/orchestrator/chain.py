@@ -95,11 +95,9 @@ class RpcChain:
         [last_round] = await self._words(world.rounds_manager, LAST_INITIALIZED_ROUND)
         creation_round, block_hash = await self._creation_round(last_round)
         [pool_size] = await self._words(world.bonding_manager, GET_TRANSCODER_POOL_SIZE)
-        [active] = await self._words(
-            world.bonding_manager, IS_ACTIVE_TRANSCODER, _padded(self._recipient)
-        )
+        [active] = await self._words(world.bonding_manager, IS_ACTIVE_TRANSCODER, _padded(self._recipient))
         return Head(
-            l1_block=int(block.get("l1BlockNumber") or block["number"], 16),
+            l1_block=_l1_block(block),
             last_initialized_round=last_round,
             creation_round=creation_round,
             creation_round_block_hash=block_hash,
@@ -131,9 +129,7 @@ class RpcChain:
         return last_round - 1, await self._round_hash(last_round - 1)
 
     async def _round_hash(self, number: int) -> bytes:
-        [block_hash] = await self._words(
-            self._world.rounds_manager, BLOCK_HASH_FOR_ROUND, word(number)
-        )
+        [block_hash] = await self._words(self._world.rounds_manager, BLOCK_HASH_FOR_ROUND, word(number))
         return word(block_hash)
 
     async def _words(self, contract: str, selector: str, arguments: bytes = b"") -> list[int]:
@@ -142,8 +138,7 @@ class RpcChain:
         if not answer:
             raise ChainUnreachableError(f"no contract at {contract}")
         return [
-            int.from_bytes(answer[start : start + WORD_BYTES])
-            for start in range(0, len(answer), WORD_BYTES)
+            int.from_bytes(answer[start : start + WORD_BYTES]) for start in range(0, len(answer), WORD_BYTES)
         ]
 
     # JSON-RPC results have as many shapes as methods.
@@ -158,9 +153,15 @@ class RpcChain:
                 answer = await response.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise ChainUnreachableError(f"{method}: {error}") from error
-        if "error" in answer:
-            raise ChainUnreachableError(f"{method}: {answer['error']}")
+        if not isinstance(answer, dict) or answer.get("result") is None:
+            raise ChainUnreachableError(f"{method}: {answer}")
         return answer["result"]
+
+
+def _l1_block(block: Mapping[str, Any]) -> int:
+    """Read Arbitrum's extra field, hex there and a plain number on anvil; elsewhere L1 is the chain."""
+    number = block.get("l1BlockNumber", block["number"])
+    return number if isinstance(number, int) else int(number, 16)
 
 
 def _padded(address: Address) -> bytes:

@@ -6,7 +6,7 @@ import structlog
 
 from tilt.orchestrator.addresses import Address
 from tilt.orchestrator.chain import ChainReader, ChainUnreachableError, Funds, Head
-from tilt.orchestrator.refusals import Refused
+from tilt.orchestrator.refusals import RefusedError
 
 SENDERS_MAX = 1_000
 
@@ -22,7 +22,7 @@ class ChainView:
     @property
     def head(self) -> Head:
         if self.last_head is None:
-            raise Refused(503, "chain not reached yet")
+            raise RefusedError(503, "chain not reached yet")
         return self.last_head
 
     async def funds(self, sender: Address) -> Funds:
@@ -31,7 +31,7 @@ class ChainView:
             try:
                 self.funds_by_sender[sender] = await self.chain.funds(sender)
             except ChainUnreachableError as error:
-                raise Refused(503, f"unable to read sender: {error}") from error
+                raise RefusedError(503, f"unable to read sender: {error}") from error
             self._forget_oldest()
         return self.funds_by_sender[sender]
 

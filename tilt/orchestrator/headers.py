@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from contracts.livepeer import payments_pb2 as pb
 from tilt.orchestrator.addresses import Address, address_of_bytes
 from tilt.orchestrator.auth_tokens import AuthTokens
-from tilt.orchestrator.refusals import Refused
+from tilt.orchestrator.refusals import RefusedError
 from tilt.orchestrator.signatures import is_signed_by, keccak256
 from tilt.orchestrator.tickets import WORD_BYTES, word
 
@@ -31,9 +31,7 @@ class Presented:
     auth_token: pb.AuthToken
 
 
-def read_headers(
-    payment_header: str, segment_header: str, *, tokens: AuthTokens, now: float
-) -> Presented:
+def read_headers(payment_header: str, segment_header: str, *, tokens: AuthTokens, now: float) -> Presented:
     payment = _decode_payment(payment_header)
     sender = address_of_bytes(payment.sender)
     segment = _decode_segment(segment_header)
@@ -51,39 +49,37 @@ def _decode_payment(header: str) -> pb.Payment:
     try:
         return pb.Payment.FromString(_decode_base64(header))
     except (ValueError, DecodeError) as error:
-        raise Refused(402, str(error)) from error
+        raise RefusedError(402, str(error)) from error
 
 
 def _decode_segment(header: str) -> pb.SegData:
     try:
         raw = _decode_base64(header)
     except ValueError as error:
-        raise Refused(403, "ErrorSegEncoding") from error
+        raise RefusedError(403, "ErrorSegEncoding") from error
     try:
         return pb.SegData.FromString(raw)
     except DecodeError as error:
-        raise Refused(403, str(error)) from error
+        raise RefusedError(403, str(error)) from error
 
 
 def _decode_base64(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
 
-def _check_segment(
-    segment: pb.SegData, sender: Address, tokens: AuthTokens, now: float
-) -> None:
+def _check_segment(segment: pb.SegData, sender: Address, tokens: AuthTokens, now: float) -> None:
     if not 0 <= segment.duration <= DURATION_MAX_MS:
-        raise Refused(403, "invalid duration")
+        raise RefusedError(403, "invalid duration")
     if not is_signed_by(sender, keccak256(flatten_segment(segment)), segment.sig):
-        raise Refused(403, "ErrSegSig")
+        raise RefusedError(403, "ErrSegSig")
     if not _bits(segment.capabilities.bitstring) <= CAPABILITIES:
-        raise Refused(403, "incompatible capabilities")
+        raise RefusedError(403, "incompatible capabilities")
     if not segment.HasField("auth_token"):
-        raise Refused(403, "missing auth token")
+        raise RefusedError(403, "missing auth token")
     if not tokens.is_genuine(segment.auth_token):
-        raise Refused(403, "invalid auth token")
+        raise RefusedError(403, "invalid auth token")
     if segment.auth_token.expiration < now:
-        raise Refused(403, "expired auth token")
+        raise RefusedError(403, "expired auth token")
 
 
 def flatten_segment(segment: pb.SegData) -> bytes:
@@ -93,9 +89,4 @@ def flatten_segment(segment: pb.SegData) -> bytes:
 
 
 def _bits(words: Iterable[int]) -> set[int]:
-    return {
-        64 * index + bit
-        for index, bits in enumerate(words)
-        for bit in range(64)
-        if bits >> bit & 1
-    }
+    return {64 * index + bit for index, bits in enumerate(words) for bit in range(64) if bits >> bit & 1}

@@ -54,9 +54,7 @@ class Journal:
 
     def ticket_rejected(self, ticket: Ticket, manifest_id: str, reason: str) -> None:
         self.tickets_rejected += 1
-        self.rejected.append(
-            TicketRecord(ticket, manifest_id, ticket.params.expected_value, reason)
-        )
+        self.rejected.append(TicketRecord(ticket, manifest_id, ticket.params.expected_value, reason))
 
     def payment_accepted(self) -> None:
         self.payments_accepted += 1

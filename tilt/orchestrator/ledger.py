@@ -1,10 +1,11 @@
 """What senders have paid and used: balances per manifest, and the nonces already seen."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Self
 
 from tilt.orchestrator.addresses import Address
-from tilt.orchestrator.tickets import TicketParams
 
 ACCOUNTS_MAX = 10_000
 NONCES_MAX = 600
@@ -47,6 +48,13 @@ class SeenNonces:
 
     _nonces_by_rand_hash: dict[bytes, set[int]] = field(default_factory=dict)
     _expiration_by_rand_hash: dict[bytes, int] = field(default_factory=dict)
+
+    @classmethod
+    def remembering(cls, seen: Iterable[tuple[bytes, int, int]]) -> Self:
+        nonces = cls()
+        for rand_hash, nonce, expiration_block in seen:
+            nonces.add(rand_hash, nonce, expiration_block)
+        return nonces
 
     def fault_of(self, rand_hash: bytes, nonce: int) -> str | None:
         """Say why this nonce may not be used, if it may not."""

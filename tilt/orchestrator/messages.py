@@ -4,7 +4,7 @@ from fractions import Fraction
 
 from contracts.livepeer import payments_pb2 as pb
 from tilt.orchestrator.addresses import address_of_bytes
-from tilt.orchestrator.refusals import Refused
+from tilt.orchestrator.refusals import RefusedError
 from tilt.orchestrator.tickets import WORD_BYTES, TicketParams, Wei, minimal_bytes
 
 
@@ -26,8 +26,11 @@ def encode_params(params: TicketParams) -> pb.TicketParams:
 def decode_params(payment: pb.Payment) -> TicketParams:
     """Read a payment's params; its expiration params travel beside them, not inside."""
     if not payment.HasField("expiration_params") or payment.expiration_params.creation_round < 0:
-        raise Refused(400, "missing or invalid expiration params")
+        raise RefusedError(400, "missing or invalid expiration params")
     params, expiration = payment.ticket_params, payment.expiration_params
+    numbers = (params.face_value, params.win_prob, params.seed, params.expiration_block)
+    if any(len(number) > WORD_BYTES for number in numbers):
+        raise RefusedError(400, "ticket params exceed 32 bytes")
     return TicketParams(
         recipient=address_of_bytes(params.recipient),
         face_value=Wei(int.from_bytes(params.face_value)),
@@ -43,9 +46,9 @@ def decode_params(payment: pb.Payment) -> TicketParams:
 def decode_price(payment: pb.Payment) -> Fraction:
     price = payment.expected_price
     if not payment.HasField("expected_price") or price.pixels_per_unit <= 0:
-        raise Refused(400, "invalid expected price sent with payment")
+        raise RefusedError(400, "invalid expected price sent with payment")
     if price.price_per_unit < 0:
-        raise Refused(400, "invalid expected price sent with payment")
+        raise RefusedError(400, "invalid expected price sent with payment")
     return Fraction(price.price_per_unit, price.pixels_per_unit)
 
 

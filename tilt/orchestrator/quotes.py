@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from contracts.livepeer import payments_pb2 as pb
@@ -10,7 +10,7 @@ from tilt.orchestrator.addresses import Address
 from tilt.orchestrator.auth_tokens import LIFE_SECONDS, AuthTokens
 from tilt.orchestrator.chain import Funds, Head
 from tilt.orchestrator.messages import encode_params
-from tilt.orchestrator.refusals import Refused
+from tilt.orchestrator.refusals import RefusedError
 from tilt.orchestrator.tickets import TicketParams, Wei, issue, win_prob_for
 
 PARAMS_LIFE_BLOCKS = 40
@@ -52,7 +52,7 @@ class Quotes:
     recipient: Address
     url: str
     terms: Terms
-    ticket_secret: bytes
+    ticket_secret: bytes = field(repr=False)
     tokens: AuthTokens
     clock: Callable[[], float]
 
@@ -72,9 +72,7 @@ class Quotes:
             auth_token=self.tokens.issue(session_id, expires_at=expires_at),
         )
 
-    def ticket_params(
-        self, sender: Address, *, head: Head, funds: Funds, pending: Wei
-    ) -> TicketParams:
+    def ticket_params(self, sender: Address, *, head: Head, funds: Funds, pending: Wei) -> TicketParams:
         face_value = self._face_value(max_float(funds, head.pool_size, pending))
         params = TicketParams(
             recipient=self.recipient,
@@ -95,7 +93,7 @@ class Quotes:
     def _face_value(self, ceiling: Wei) -> Wei:
         face_value = min(self.terms.face_value, ceiling)
         if face_value < self.terms.ticket_ev:
-            raise Refused(402, "insufficient sender reserve")
+            raise RefusedError(402, "insufficient sender reserve")
         return face_value
 
 

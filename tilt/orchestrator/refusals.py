@@ -1,7 +1,7 @@
 """How the orchestrator says no: an HTTP status and a sentence."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The request is answered with this status and text; nothing is wrong with us."""
 
     def __init__(self, status: int, text: str) -> None:

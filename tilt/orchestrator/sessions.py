@@ -7,7 +7,7 @@ import structlog
 
 from tilt.orchestrator.addresses import Address
 from tilt.orchestrator.ledger import Ledger
-from tilt.orchestrator.refusals import Refused
+from tilt.orchestrator.refusals import RefusedError
 
 LIVE_PAYMENT_INTERVAL_SECONDS = 5
 RELEASED_MAX = 1_000
@@ -32,18 +32,21 @@ class Sessions:
 
     def reserve(self, session_id: str, sender: Address, now: float) -> None:
         if session_id in self.active:
-            raise Refused(409, "session already exists")
+            raise RefusedError(409, "session already exists")
         if len(self.active) >= self.capacity:
-            raise Refused(503, "no capacity")
+            raise RefusedError(503, "no capacity")
         self.active[session_id] = Session(session_id, sender, metered_until=now)
         log.info("session_reserved", session_id=session_id)
 
     def check_is_active(self, session_id: str) -> None:
         if session_id not in self.active:
-            raise Refused(404, "session not found")
+            raise RefusedError(404, "session not found")
 
     def release(self, session_id: str, reason: str) -> None:
-        session = self.active.pop(session_id)
+        """End a session; one that has ended already keeps its reason."""
+        session = self.active.pop(session_id, None)
+        if session is None:
+            return
         session.release_reason = reason
         self.released.append(session)
         log.info("session_released", session_id=session_id, reason=reason)

@@ -25,9 +25,7 @@ def is_signed_by(address: bytes, message: bytes, signature: bytes) -> bool:
         return False
     recoverable = signature[:64] + bytes([signature[64] - 27])
     try:
-        key = PublicKey.from_signature_and_message(
-            recoverable, personal_digest(message), hasher=None
-        )
+        key = PublicKey.from_signature_and_message(recoverable, personal_digest(message), hasher=None)
     except ValueError:
         return False
     return public_key_address(key) == address

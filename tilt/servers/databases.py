@@ -26,12 +26,8 @@ def ensure_database(admin_dsn: str, name: str) -> None:
     """Make the database unless it is there; nobody may enter it yet."""
     with psycopg.connect(admin_dsn, autocommit=True) as connection:
         if not _exists(connection, "pg_database", "datname", name):
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))
-            )
-        connection.execute(
-            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
-        )
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
 
 
 def ensure_schemas(admin_dsn: str, roles: Iterable[str]) -> None:
@@ -42,23 +38,15 @@ def ensure_schemas(admin_dsn: str, roles: Iterable[str]) -> None:
             connection.execute(
                 sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(database, role)
             )
-            connection.execute(
-                sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(role, role)
-            )
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(role, role))
 
 
 def drop_database(admin_dsn: str, name: str) -> None:
     """Drop the database, with whoever is still connected to it."""
     with psycopg.connect(admin_dsn, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-        )
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def _exists(
-    connection: psycopg.Connection[tuple[object, ...]], table: str, column: str, name: str
-) -> bool:
-    query = sql.SQL("SELECT 1 FROM {} WHERE {} = %s").format(
-        sql.Identifier(table), sql.Identifier(column)
-    )
+def _exists(connection: psycopg.Connection[tuple[object, ...]], table: str, column: str, name: str) -> bool:
+    query = sql.SQL("SELECT 1 FROM {} WHERE {} = %s").format(sql.Identifier(table), sql.Identifier(column))
     return connection.execute(query, (name,)).fetchone() is not None

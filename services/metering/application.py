@@ -1,0 +1,36 @@
+"""Metering's use case: a stretch of the signer's log becomes usage in one commit."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import ClassVar, Protocol
+
+from eventsourcing.utils import EnvType
+
+from services.metering.domain import Span, Usage, UsageBatch
+from shared.store import Effect, EventSourced
+
+
+class Projection(Protocol):
+    """Tables that are kept equal to a fold of all usage."""
+
+    def effects(self, usage: Usage) -> Sequence[Effect]:
+        """What adds this usage to the tables, in the transaction that stores it."""
+        ...
+
+
+class Metering(EventSourced):
+    name = "metering"
+    env: ClassVar[dict[str, str]] = {
+        "COMPRESSOR_TOPIC": "eventsourcing.compressor:ZlibCompressor",
+        # No cache: a batch is written once and never loaded.
+    }
+
+    def __init__(self, projection: Projection, env: EnvType | None = None) -> None:
+        super().__init__(env)
+        self._projection = projection
+
+    def record(self, span: Span, usage: Usage, now: datetime, done: Effect) -> None:
+        """Store a batch, add it to the projections and say `done`: all of it or nothing."""
+        batch = UsageBatch.record(span, usage, now)
+        # `done` first: of two processes that got the same entries, the second waits, and gives up.
+        self.save(batch, effects=[done, *self._projection.effects(usage)])

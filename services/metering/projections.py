@@ -1,0 +1,124 @@
+"""The tables metering answers from: usage by hour, and sessions. Both are folds of its own log."""
+
+from collections.abc import Iterable, Sequence
+
+from psycopg import Connection, Cursor
+from psycopg.rows import DictRow
+from psycopg.sql import SQL, Identifier
+
+from services.metering.domain import (
+    HOUR_MICROSECONDS,
+    Hour,
+    SessionChange,
+    Sums,
+    Usage,
+    moment,
+    rollup,
+    session_changes,
+)
+from shared.store import Effect
+
+TABLES = ("usage_hourly", "sessions")
+
+# A user or stream that is not told is the empty text, so that keys have no nulls in them.
+CREATE_TABLES = """
+CREATE TABLE IF NOT EXISTS {schema}.usage_hourly (
+    account_id text, user_id text, job_type text, app text, recipient text, hour timestamptz,
+    fee_denominator bigint, payments bigint NOT NULL, tickets bigint NOT NULL, cost numeric NOT NULL,
+    ev_numerator numeric NOT NULL, fee_numerator numeric NOT NULL,
+    PRIMARY KEY (account_id, hour, user_id, job_type, app, recipient, fee_denominator));
+CREATE INDEX IF NOT EXISTS usage_hourly_by_hour ON {schema}.usage_hourly (hour);
+CREATE TABLE IF NOT EXISTS {schema}.sessions (
+    account_id text, session_id text, told_by smallint NOT NULL, user_id text NOT NULL,
+    job_type text NOT NULL, app text NOT NULL, orchestrator text NOT NULL, stream_id text NOT NULL,
+    opened_at timestamptz NOT NULL, last_at timestamptz NOT NULL, payments bigint NOT NULL,
+    tickets bigint NOT NULL, cost numeric NOT NULL, closed boolean NOT NULL,
+    PRIMARY KEY (account_id, session_id));
+CREATE INDEX IF NOT EXISTS sessions_by_account ON {schema}.sessions (account_id, opened_at, session_id);
+CREATE INDEX IF NOT EXISTS sessions_by_time ON {schema}.sessions (opened_at, session_id);
+CREATE INDEX IF NOT EXISTS sessions_by_id ON {schema}.sessions (session_id);
+"""
+
+ADD_USAGE = """
+INSERT INTO {table} AS t (account_id, user_id, job_type, app, recipient, hour, fee_denominator,
+    payments, tickets, cost, ev_numerator, fee_numerator)
+SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[],
+    %b::bigint[], %b::bigint[], %b::bigint[], %b::numeric[], %b::numeric[], %b::numeric[])
+ON CONFLICT (account_id, hour, user_id, job_type, app, recipient, fee_denominator) DO UPDATE SET
+    payments = t.payments + EXCLUDED.payments, tickets = t.tickets + EXCLUDED.tickets,
+    cost = t.cost + EXCLUDED.cost, ev_numerator = t.ev_numerator + EXCLUDED.ev_numerator,
+    fee_numerator = t.fee_numerator + EXCLUDED.fee_numerator
+"""
+
+_FACTS = ("user_id", "job_type", "app", "orchestrator", "stream_id")
+_LEARN = ", ".join(
+    f"{fact} = CASE WHEN EXCLUDED.told_by > t.told_by THEN EXCLUDED.{fact} ELSE t.{fact} END"
+    for fact in _FACTS
+)
+
+CHANGE_SESSIONS = f"""
+INSERT INTO {{table}} AS t (account_id, session_id, told_by, {", ".join(_FACTS)},
+    opened_at, last_at, payments, tickets, cost, closed)
+SELECT * FROM unnest(%b::text[], %b::text[], %b::smallint[], %b::text[], %b::text[], %b::text[],
+    %b::text[], %b::text[], %b::timestamptz[], %b::timestamptz[], %b::bigint[], %b::bigint[],
+    %b::numeric[], %b::boolean[])
+ON CONFLICT (account_id, session_id) DO UPDATE SET {_LEARN},
+    told_by = greatest(t.told_by, EXCLUDED.told_by),
+    opened_at = least(t.opened_at, EXCLUDED.opened_at), last_at = greatest(t.last_at, EXCLUDED.last_at),
+    payments = t.payments + EXCLUDED.payments, tickets = t.tickets + EXCLUDED.tickets,
+    cost = t.cost + EXCLUDED.cost,
+    closed = CASE WHEN EXCLUDED.payments > 0 OR EXCLUDED.closed THEN EXCLUDED.closed ELSE t.closed END
+"""  # noqa: S608 (our own column names)
+
+
+class UsageTables:
+    """Adds usage to the two tables, one statement each; a rebuild names tables of its own."""
+
+    def __init__(self, usage_hourly: Identifier, sessions: Identifier) -> None:
+        self._add_usage = SQL(ADD_USAGE).format(table=usage_hourly)
+        self._change_sessions = SQL(CHANGE_SESSIONS).format(table=sessions)
+
+    def effects(self, usage: Usage) -> Sequence[Effect]:
+        def effect(cursor: Cursor[DictRow]) -> None:
+            self.add(cursor, usage)
+
+        return [effect]
+
+    def add(self, cursor: Cursor[DictRow], usage: Usage) -> None:
+        if sums := rollup(usage):
+            rows = (_usage_row(hour, total) for hour, total in sums.items())
+            cursor.execute(self._add_usage, _columns(rows), prepare=True)
+        if changes := session_changes(usage):
+            rows = (_session_row(*key, change) for key, change in changes.items())
+            cursor.execute(self._change_sessions, _columns(rows), prepare=True)
+
+
+def usage_tables(schema: str) -> UsageTables:
+    return UsageTables(*(Identifier(schema, table) for table in TABLES))
+
+
+def create_tables(connection: Connection[DictRow], schema: str) -> None:
+    connection.execute(SQL(CREATE_TABLES).format(schema=Identifier(schema)))
+
+
+def _usage_row(by: Hour, sums: Sums) -> tuple[object, ...]:
+    return (*by[:5], moment(by.hour * HOUR_MICROSECONDS), by.fee_denominator, *sums)
+
+
+def _session_row(account_id: str, session_id: str, change: SessionChange) -> tuple[object, ...]:
+    return (
+        account_id,
+        session_id,
+        int(change.told_by),
+        *change.facts,
+        moment(change.first_at),
+        moment(change.last_at),
+        change.payments,
+        change.tickets,
+        change.cost,
+        change.closed,
+    )
+
+
+def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,274 @@
+"""Quota's use cases: grant allowances, follow what was spent, watch the pool.
+
+Command handlers and the readers of other logs run in threads; one lock makes each use case whole.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from threading import RLock
+from typing import Any, ClassVar
+from uuid import UUID
+
+from eventsourcing.persistence import IntegrityError
+from eventsourcing.utils import EnvType
+
+from contracts.accounts import AccountOpened, AccountResumed, AccountSuspended, ApiKeyRevoked
+from contracts.deposit_watcher import FundsObserved, RoundChanged
+from contracts.message import LogEntry
+from contracts.signer import PaymentSigned, SessionClosed
+from services.quota.domain import AllowanceRefusal, Ask, Budget, Pool
+from services.quota.projections import AllowanceRow, Allowances
+from shared.money import Wei
+from shared.refusal import Refused
+from shared.store import Effect, EventSourced
+
+ATTEMPTS = 5
+
+type Answer = Wei | AllowanceRefusal
+
+
+class PoolNotFound(Refused):
+    code = "pool_not_found"
+
+
+class Quota(EventSourced):
+    name = "quota"
+    snapshotting_intervals: ClassVar = {Budget: 200, Pool: 200}
+
+    def __init__(self, default_spend_limit: Wei, env: EnvType | None = None) -> None:
+        super().__init__(env)
+        self._default_spend_limit = default_spend_limit
+        self._lock = RLock()
+        self.allowances = Allowances(self.recorder)
+
+    # Granting
+
+    def grant_all(self, asks: Sequence[Ask], now: datetime) -> list[Answer]:
+        """Answer all asks with one commit; a repeated ask gets the grant it got before."""
+
+        def decide(work: "Work") -> list[Answer]:
+            return [self._grant(ask, work, now) for ask in asks]
+
+        return self._do(decide, now)
+
+    def _grant(self, ask: Ask, work: "Work", now: datetime) -> Answer:
+        budget, pool = work.budget(ask.account_id), work.pool(ask.payer)
+        if (before := budget.granted_before(ask)) is not None:
+            return before
+        try:
+            budget.check_may_grant(ask)
+            pool.check_may_hold(ask.needed)
+        except AllowanceRefusal as refusal:
+            if refusal.reason == "spend_limit_reached":
+                budget.reach_limit(now)
+            return refusal
+        amount = Wei(max(ask.needed, min(ask.wanted, budget.remaining, pool.room())))
+        budget.grant(ask, amount, now)
+        pool.hold(amount, now)
+        session = budget.sessions[ask.session_id]
+        work.rows.append(AllowanceRow.of(ask.account_id, ask.session_id, session, now))
+        return amount
+
+    def set_spend_limit(self, account_id: str, spend_limit: Wei, now: datetime) -> Budget:
+        def decide(work: "Work") -> Budget:
+            budget = work.budget(account_id)
+            budget.set_spend_limit(spend_limit, now)
+            return budget
+
+        return self._do(decide, now)
+
+    # Reading
+
+    def budget(self, account_id: str, now: datetime) -> Budget:
+        """The account's budget; one that was never asked for has the default limit."""
+        with self._lock:
+            return Work(self, self._default_spend_limit, now).budget(account_id)
+
+    def pool(self, payer: str | None) -> Pool:
+        with self._lock:
+            payers = [payer] if payer else self.allowances.payers()
+            if not payers or self.absent([Pool.create_id(payers[0])]):
+                raise PoolNotFound(f"no pool {payer or ''}")
+            found: Pool = self.repository.get(Pool.create_id(payers[0]))
+            return found
+
+    # Following other services' logs: `done` moves the position in the same transaction
+
+    def follow_spend(self, entries: Sequence[LogEntry], done: Effect) -> None:
+        """Move held to spent, and free what closed sessions leave; entries in order."""
+
+        def decide(work: "Work") -> None:
+            spends = Spends()
+            for entry in entries:
+                if entry.subject == PaymentSigned.subject:
+                    spends.add(entry.event, entry.at)
+                elif entry.subject == SessionClosed.subject:
+                    spends.book(work)
+                    closed = SessionClosed.model_validate(entry.event)
+                    work.free(closed.account_id, closed.session_id, entry.at)
+            spends.book(work)
+
+        self._do(decide, entries[-1].at, done)
+
+    def follow_accounts(self, entries: Sequence[LogEntry], done: Effect) -> None:
+        def decide(work: "Work") -> None:
+            for entry in entries:
+                self._follow_account(entry, work)
+
+        self._do(decide, entries[-1].at, done)
+
+    def _follow_account(self, entry: LogEntry, work: "Work") -> None:
+        budget = work.budget(str(entry.event["account_id"]))
+        match entry.subject:
+            case AccountOpened.subject:
+                pass  # its budget is open now
+            case AccountSuspended.subject:
+                budget.suspend(str(entry.event["reason"]), entry.at)
+                work.effects.append(self.allowances.withdraw(budget.account_id))
+            case AccountResumed.subject:
+                budget.resume(entry.at)
+            case ApiKeyRevoked.subject:
+                key_id = str(entry.event["key_id"])
+                budget.revoke_key(key_id, entry.at)
+                work.effects.append(self.allowances.withdraw(budget.account_id, key_id))
+
+    def follow_funds(self, entries: Sequence[LogEntry], done: Effect) -> None:
+        def decide(work: "Work") -> None:
+            for entry in entries:
+                if entry.subject == FundsObserved.subject:
+                    work.observe_funds(FundsObserved.model_validate(entry.event), entry.at)
+                elif entry.subject == RoundChanged.subject:
+                    changed = RoundChanged.model_validate(entry.event)
+                    for payer in {*self.allowances.payers(), *work.payers}:
+                        pool = work.pool(payer)
+                        pool.change_round(changed.round, changed.ticket_validity_rounds, entry.at)
+
+        self._do(decide, entries[-1].at, done)
+
+    def _do[R](self, decide: Callable[["Work"], R], now: datetime, *effects: Effect) -> R:
+        """Decide and save as one; a version conflict with another replica decides anew."""
+        with self._lock:
+            for attempt in range(ATTEMPTS):
+                work = Work(self, self._default_spend_limit, now)
+                try:
+                    result = decide(work)
+                    rows = [self.allowances.put(work.rows)] if work.rows else []
+                    self.save(*work.changed(), effects=[*effects, *rows, *work.effects])
+                except IntegrityError:
+                    work.forget()
+                    if attempt == ATTEMPTS - 1:
+                        raise
+                except BaseException:
+                    work.forget()
+                    raise
+                else:
+                    return result
+        raise AssertionError  # the loop returns or raises
+
+
+class Work:
+    """The aggregates and effects of one use case; each aggregate once."""
+
+    def __init__(self, quota: Quota, default_spend_limit: Wei, now: datetime) -> None:
+        self._quota = quota
+        self._default_spend_limit = default_spend_limit
+        self._now = now
+        self._loaded: dict[UUID, Budget | Pool] = {}
+        self.rows: list[AllowanceRow] = []
+        self.effects: list[Effect] = []
+        self.payers: set[str] = set()
+
+    def budget(self, account_id: str) -> Budget:
+        budget_id = Budget.create_id(account_id)
+        found = self._find(budget_id) or Budget(account_id, self._default_spend_limit, timestamp=self._now)
+        assert isinstance(found, Budget)
+        return self._keep(found)
+
+    def pool(self, payer: str) -> Pool:
+        found = self._find(Pool.create_id(payer)) or Pool(payer, timestamp=self._now)
+        assert isinstance(found, Pool)
+        if found.version == 1 and found.pending_events:
+            self.effects.append(self._quota.allowances.know_payer(payer))
+        self.payers.add(payer)
+        return self._keep(found)
+
+    def free(self, account_id: str, session_id: str, at: datetime) -> None:
+        budget = self.budget(account_id)
+        session = budget.sessions.get(session_id)
+        amount = budget.free(session_id, at)
+        if session is not None:
+            self.pool(session["payer"]).hold(Wei(-amount), at)
+        self.effects.append(self._quota.allowances.drop(account_id, session_id))
+
+    def observe_funds(self, funds: FundsObserved, at: datetime) -> None:
+        self.pool(funds.payer.lower()).observe_funds(
+            deposit=Wei(funds.deposit),
+            reserve=Wei(funds.reserve),
+            withdraw_round=funds.withdraw_round,
+            now=at,
+        )
+
+    def changed(self) -> list[Budget | Pool]:
+        return [aggregate for aggregate in self._loaded.values() if aggregate.pending_events]
+
+    def forget(self) -> None:
+        self._quota.forget(*self._loaded)
+
+    def _find(self, aggregate_id: UUID) -> Budget | Pool | None:
+        if aggregate_id in self._loaded:
+            return self._loaded[aggregate_id]
+        if self._quota.absent([aggregate_id]):
+            return None
+        found: Budget | Pool = self._quota.repository.get(aggregate_id)
+        return found
+
+    def _keep[A: (Budget, Pool)](self, aggregate: A) -> A:
+        self._loaded[aggregate.id] = aggregate
+        return aggregate
+
+
+class Spends:
+    """Sums of a run of payments, so that a batch is one event a budget and one a pool."""
+
+    def __init__(self) -> None:
+        self._by_account: dict[str, dict[str, Wei]] = {}
+        self._by_payer: dict[str, dict[str, Wei]] = {}
+        self._payer_of: dict[str, str] = {}
+        self._at: datetime | None = None
+
+    def add(self, payment: dict[str, Any], at: datetime) -> None:
+        """Read field by field: this runs once per payment. A field amiss raises, to be buried."""
+        cost = int(payment["cost"])
+        session_id, payer = str(payment["session_id"]), str(payment["payer"])
+        sessions = self._by_account.setdefault(str(payment["account_id"]), {})
+        sessions[session_id] = Wei(sessions.get(session_id, 0) + cost)
+        rounds = self._by_payer.setdefault(payer, {})
+        made = str(int(payment["creation_round"]))
+        rounds[made] = Wei(rounds.get(made, 0) + cost)
+        self._payer_of[session_id] = payer
+        self._at = at
+
+    def book(self, work: Work) -> None:
+        """Put the sums into events and begin anew."""
+        if self._at is None:
+            return
+        released: dict[str, int] = defaultdict(int)
+        for account_id, sessions in self._by_account.items():
+            budget = work.budget(account_id)
+            for session_id, released_wei in _record(budget, sessions, self._at):
+                released[self._payer_of[session_id]] += released_wei
+            for session_id in sessions:
+                if session_id in budget.sessions:
+                    row = AllowanceRow.of(account_id, session_id, budget.sessions[session_id], self._at)
+                    work.rows.append(row)
+        for payer, costs in self._by_payer.items():
+            work.pool(payer).spend(costs, Wei(released[payer]), self._at)
+        self.__init__()  # type: ignore[misc] # begin anew
+
+
+def _record(budget: Budget, sessions: dict[str, Wei], at: datetime) -> Iterable[tuple[str, int]]:
+    """Record the spends; how much of what was held each released."""
+    before = {session_id: budget.held_by(session_id) for session_id in sessions}
+    budget.record_spend(sessions, at)
+    return [(session_id, held - budget.held_by(session_id)) for session_id, held in before.items()]

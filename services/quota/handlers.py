@@ -1,0 +1,106 @@
+"""From the bus to quota's use cases and back."""
+
+from typing import Annotated
+
+from faststream import Context
+from faststream.nats import NatsRouter
+
+from contracts.message import LogPage, ReadLog, read_log_subject
+from contracts.quota import (
+    AllowanceAnswer,
+    AllowanceAnswers,
+    AllowanceAsk,
+    AllowanceGrantedAnswer,
+    AllowanceRefusedAnswer,
+    BudgetView,
+    GrantAllowances,
+    PoolView,
+    ReadBudget,
+    ReadPool,
+    SetSpendLimit,
+)
+from services.quota.application import Answer, Quota
+from services.quota.domain import Ask, Budget, Pool
+from shared.clock import Clock
+from shared.log import PublicLog
+from shared.money import Wei
+
+router = NatsRouter()
+
+type QuotaHere = Annotated[Quota, Context("quota")]
+type ClockHere = Annotated[Clock, Context("clock")]
+
+
+@router.subscriber(GrantAllowances.subject, queue="quota")
+def grant_allowances(command: GrantAllowances, quota: QuotaHere, clock: ClockHere) -> AllowanceAnswers:
+    answers = quota.grant_all([_ask(ask) for ask in command.asks], clock.now())
+    return AllowanceAnswers(answers=[_answer(answer) for answer in answers])
+
+
+@router.subscriber(SetSpendLimit.subject, queue="quota")
+def set_spend_limit(command: SetSpendLimit, quota: QuotaHere, clock: ClockHere) -> BudgetView:
+    return _budget(quota.set_spend_limit(command.account_id, Wei(command.spend_limit), clock.now()))
+
+
+@router.subscriber(ReadBudget.subject, queue="quota")
+def read_budget(command: ReadBudget, quota: QuotaHere, clock: ClockHere) -> BudgetView:
+    return _budget(quota.budget(command.account_id, clock.now()))
+
+
+@router.subscriber(ReadPool.subject, queue="quota")
+def read_pool(command: ReadPool, quota: QuotaHere) -> PoolView:
+    return _pool(quota.pool(command.payer))
+
+
+@router.subscriber(read_log_subject("quota"), queue="quota")
+def read_log(command: ReadLog, public_log: Annotated[PublicLog, Context()]) -> LogPage:
+    return public_log.read(command)
+
+
+def _ask(ask: AllowanceAsk) -> Ask:
+    return Ask(
+        account_id=ask.account_id,
+        key_id=ask.key_id,
+        session_id=ask.session_id,
+        number=ask.number,
+        payer=ask.payer,
+        needed=Wei(ask.needed),
+        wanted=Wei(ask.wanted),
+    )
+
+
+def _answer(answer: Answer) -> AllowanceAnswer:
+    if isinstance(answer, int):
+        return AllowanceGrantedAnswer(amount=answer)
+    return AllowanceRefusedAnswer.model_validate(
+        {
+            "status": answer.status,
+            "reason": answer.reason,
+            "message": str(answer),
+            "retry_after_seconds": answer.retry_after_seconds,
+        }
+    )
+
+
+def _budget(budget: Budget) -> BudgetView:
+    return BudgetView(
+        account_id=budget.account_id,
+        spend_limit=budget.spend_limit,
+        spent=budget.spent,
+        held=budget.held,
+        remaining=budget.remaining,
+        suspended=bool(budget.suspended),
+    )
+
+
+def _pool(pool: Pool) -> PoolView:
+    return PoolView(
+        payer=pool.payer,
+        deposit=pool.deposit,
+        reserve=pool.reserve,
+        cover=pool.cover,
+        exposure=pool.exposure,
+        held=pool.held,
+        round=pool.round,
+        observed_at=pool.observed_at or pool.created_on,
+    )

@@ -1,0 +1,148 @@
+"""Open allowances as a table: which sessions hold budget, and since when they are idle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from eventsourcing.persistence import ApplicationRecorder
+from psycopg import Cursor
+from psycopg.rows import DictRow
+from psycopg.sql import SQL, Identifier
+
+from shared.store import Effect, ThinRecorder
+
+CREATE_TABLES = """
+CREATE TABLE IF NOT EXISTS {schema}.allowances (
+    account_id text NOT NULL, session_id text NOT NULL, key_id text NOT NULL, payer text NOT NULL,
+    number integer NOT NULL, granted numeric NOT NULL, spent numeric NOT NULL,
+    last_at timestamptz NOT NULL, withdrawn boolean NOT NULL DEFAULT false,
+    tried_at timestamptz, PRIMARY KEY (account_id, session_id));
+CREATE INDEX IF NOT EXISTS allowances_last_at ON {schema}.allowances (last_at);
+CREATE TABLE IF NOT EXISTS {schema}.payers (payer text PRIMARY KEY);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceRow:
+    account_id: str
+    session_id: str
+    key_id: str
+    payer: str
+    number: int
+    granted: int
+    spent: int
+    last_at: datetime
+
+    @staticmethod
+    def of(account_id: str, session_id: str, session: dict[str, Any], at: datetime) -> "AllowanceRow":
+        return AllowanceRow(
+            account_id=account_id,
+            session_id=session_id,
+            key_id=session["key_id"],
+            payer=session["payer"],
+            number=session["number"],
+            granted=session["granted"],
+            spent=session["spent"],
+            last_at=at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Closable:
+    """A session whose allowance should come back: withdrawn, or idle for long."""
+
+    account_id: str
+    session_id: str
+    number: int
+    withdrawn: bool
+
+
+class Allowances:
+    """Reads the table, and makes the effects that change it with the events."""
+
+    def __init__(self, recorder: ApplicationRecorder) -> None:
+        self._recorder = recorder
+
+    def create_tables(self) -> None:
+        with self._store.datastore.get_connection() as connection:
+            connection.execute(SQL(CREATE_TABLES).format(schema=self._schema))
+
+    def put(self, rows: Sequence[AllowanceRow]) -> Effect:
+        last = {(row.account_id, row.session_id): row for row in rows}
+
+        def effect(cursor: Cursor[DictRow]) -> None:
+            columns = [
+                [getattr(row, name) for row in last.values()]
+                for name in AllowanceRow.__dataclass_fields__
+            ]
+            cursor.execute(self._sql(UPSERT), columns)
+
+        return effect
+
+    def drop(self, account_id: str, session_id: str) -> Effect:
+        query = self._sql("DELETE FROM {schema}.allowances WHERE account_id = %s AND session_id = %s")
+        return lambda cursor: _run(cursor, query, (account_id, session_id))
+
+    def withdraw(self, account_id: str, key_id: str | None = None) -> Effect:
+        """Mark an account's allowances, or those of one key, to be taken back now."""
+        query = self._sql(
+            "UPDATE {schema}.allowances SET withdrawn = true, tried_at = NULL"
+            " WHERE account_id = %s AND (%s::text IS NULL OR key_id = %s)"
+        )
+        return lambda cursor: _run(cursor, query, (account_id, key_id, key_id))
+
+    def know_payer(self, payer: str) -> Effect:
+        query = self._sql("INSERT INTO {schema}.payers VALUES (%s) ON CONFLICT DO NOTHING")
+        return lambda cursor: _run(cursor, query, (payer,))
+
+    def payers(self) -> list[str]:
+        if not isinstance(self._recorder, ThinRecorder):
+            return []
+        with self._store.datastore.get_connection() as connection:
+            query = self._sql("SELECT payer FROM {schema}.payers ORDER BY payer")
+            return [row["payer"] for row in connection.execute(query)]
+
+    def closable(self, now: datetime, idle_since: datetime, tried_before: datetime) -> list[Closable]:
+        """What to close now, at most 100; what was tried a moment ago waits."""
+        with self._store.datastore.get_connection() as connection:
+            rows = connection.execute(self._sql(CLOSABLE), (now, tried_before, idle_since)).fetchall()
+        return [
+            Closable(row["account_id"], row["session_id"], row["number"], row["withdrawn"]) for row in rows
+        ]
+
+    @property
+    def _store(self) -> ThinRecorder:
+        assert isinstance(self._recorder, ThinRecorder)
+        return self._recorder
+
+    @property
+    def _schema(self) -> Identifier:
+        return Identifier(self._store.datastore.schema)
+
+    def _sql(self, text: str) -> Any:
+        return SQL(text).format(schema=self._schema)
+
+
+UPSERT = """
+INSERT INTO {schema}.allowances
+    (account_id, session_id, key_id, payer, number, granted, spent, last_at)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::numeric[],
+    %s::numeric[], %s::timestamptz[])
+ON CONFLICT (account_id, session_id) DO UPDATE SET key_id = excluded.key_id,
+    number = excluded.number, granted = excluded.granted, spent = excluded.spent,
+    last_at = excluded.last_at
+"""
+
+CLOSABLE = """
+UPDATE {schema}.allowances SET tried_at = %s
+WHERE (account_id, session_id) IN (
+    SELECT account_id, session_id FROM {schema}.allowances
+    WHERE (tried_at IS NULL OR tried_at < %s) AND (withdrawn OR last_at < %s)
+    ORDER BY withdrawn DESC, last_at LIMIT 100)
+RETURNING account_id, session_id, number, withdrawn
+"""
+
+
+def _run(cursor: Cursor[DictRow], query: Any, params: Sequence[object]) -> None:
+    cursor.execute(query, params)

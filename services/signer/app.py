@@ -1,0 +1,109 @@
+"""The signer's composition root: `python -m services.signer.app [handlers|relay]`.
+
+In production handlers and relay are processes of their own; without an argument both run in one.
+"""
+
+import asyncio
+import sys
+from datetime import timedelta
+from functools import partial
+
+import uvloop
+from faststream.nats import NatsBroker
+
+from contracts.deposit_watcher import CHAIN
+from contracts.signer import GeneratePayments
+from services.signer import handlers
+from services.signer.application import Signing
+from services.signer.chain_view import WatchedChain
+from services.signer.keys import KeyFileError, LocalKey, from_development_file, from_keystore
+from services.signer.outbox import SignerOutbox
+from services.signer.settings import SignerSettings
+from services.signer.state import StateSeal
+from shared import logging
+from shared.bucket import BucketReader
+from shared.bus import connect, connection_options, make_broker
+from shared.log import PublicLog
+from shared.relay import Relay
+from shared.service import Check, Task, serve, store_answers
+from shared.store import postgres_env
+
+FENCE_SECONDS = 1.0
+
+
+def load_key(settings: SignerSettings) -> LocalKey:
+    if settings.keystore_path is not None and settings.keystore_password_path is not None:
+        return from_keystore(settings.keystore_path, settings.keystore_password_path)
+    if settings.development_key_path is not None:
+        return from_development_file(settings.development_key_path)
+    raise KeyFileError("SIGNER_KEYSTORE_PATH and SIGNER_KEYSTORE_PASSWORD_PATH are not set")
+
+
+async def run(settings: SignerSettings, parts: frozenset[str]) -> None:
+    logging.configure("signer", settings.log_level)
+    clock = settings.clock()
+    url, dsn = settings.nats_url.get_secret_value(), settings.postgres_dsn.get_secret_value()
+    client = await connect("signer", url)
+    key = load_key(settings)
+    bucket = BucketReader(client, CHAIN)
+    stale = timedelta(seconds=settings.chain_stale_seconds)
+    chain = WatchedChain(bucket, "0x" + key.address.hex(), clock, stale)
+    env = postgres_env(dsn, "signer", create_tables=settings.create_tables)
+    signing = Signing(key, StateSeal(settings.seal_keys()), settings.limits(), chain, env)
+    public_log = PublicLog(signing, SignerOutbox(signing))
+    if settings.create_tables:
+        public_log.create_tables()
+
+    broker = make_broker("signer", url)
+    hot_broker = NatsBroker(url.split(","), logger=None, apply_types=False, **connection_options("signer"))
+    tasks: list[Task] = []
+    checks: list[Check] = [partial(store_answers, public_log.marks)]
+    if "handlers" in parts:
+        payments = handlers.Payments(signing, client, clock, settings.quota_timeout_seconds)
+        _serve_payments(hot_broker, payments, settings.partition)
+        broker.include_router(handlers.router)
+        for name, value in {"signing": signing, "clock": clock, "public_log": public_log}.items():
+            broker.context.set_global(name, value)
+        tasks += [bucket.run, partial(_watch_fence, signing)]
+        checks.append(partial(_chain_is_known, chain))
+    if "relay" in parts:
+        tasks.append(Relay("signer", dsn, public_log, client).run)
+    server = serve(
+        brokers=[broker, hot_broker],
+        client=client,
+        host=settings.http_host,
+        port=settings.http_port,
+        tasks=tasks,
+        checks=checks,
+        on_stop=signing.close,
+    )
+    await server.serve()
+
+
+def _serve_payments(broker: NatsBroker, payments: handlers.Payments, partition: int) -> None:
+    """The hot path: no validation, no dependency injection, no logger, one message at a time."""
+    subject = f"{GeneratePayments.subject}.{partition}"
+    subscriber = broker.subscriber(
+        subject, queue="signer", max_workers=1, decoder=handlers.read_batch, no_reply=True
+    )
+    subscriber(payments.answer)
+
+
+async def _chain_is_known(chain: WatchedChain) -> bool:
+    return chain() is not None
+
+
+async def _watch_fence(signing: Signing) -> None:
+    while True:
+        await asyncio.sleep(FENCE_SECONDS)
+        signing.refresh_fence()
+
+
+def main() -> None:
+    parts = frozenset(sys.argv[1:]) or frozenset({"handlers", "relay"})
+    uvloop.run(run(SignerSettings(), parts))
+
+
+if __name__ == "__main__":
+    main()
+

@@ -1,0 +1,320 @@
+"""Payment sessions: what was paid, what it was worth, and what may still be spent."""
+
+from datetime import datetime
+from fractions import Fraction
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from eventsourcing.domain import Aggregate, event
+
+from shared.money import CERTAIN, Wei, batch_cost
+
+REFUSALS_EVERY_SECONDS = 10
+ALLOWANCE_SECONDS = 60  # how much of its own pace a running session asks for
+
+
+class PaymentSession(Aggregate):
+    """One chain of payments of one account to one orchestrator.
+
+    `balance`, `credit` and `ev` count in 1/(CERTAIN x pixels_per_unit) wei: exact whole numbers.
+    """
+
+    TOPIC = "signer.payment_session"
+
+    class Event(Aggregate.Event):
+        TOPIC = "signer.payment_session.event"
+
+    class Named(Event, Aggregate.Created):
+        """The id exists. Alone it is the tombstone of a session that never opened."""
+
+        TOPIC = "signer.session_named"
+        account_id: str
+        session_id: str
+
+    class Opened(Event):
+        TOPIC = "signer.session_opened"
+        user_id: str | None
+        key_id: str
+        stream_id: str | None
+        payer: str
+        app: str
+        job_type: str
+        orchestrator: str
+        price_per_unit: int
+        pixels_per_unit: int
+
+    class ManifestNamed(Event):
+        TOPIC = "signer.manifest_named"
+        manifest_id: str
+        credentials: str
+
+    class QuoteAccepted(Event):
+        TOPIC = "signer.quote_accepted"
+        recipient_rand_hash: str
+        recipient: str
+        face_value: int
+        win_prob: int
+        creation_round: int
+
+    class AllowanceGranted(Event):
+        TOPIC = "signer.allowance_granted"
+        number: int
+        amount: Wei
+
+    class PaymentSigned(Event):
+        TOPIC = "signer.payment_signed"
+        digest: str
+        units: int
+        tickets: int
+        first_nonce: int
+        signatures: str
+        cost: Wei
+        lost: bool
+
+    class PaymentRefused(Event):
+        TOPIC = "signer.payment_refused"
+        status: int
+        reason: str
+        message: str
+
+    class Closed(Event):
+        TOPIC = "signer.session_closed"
+        spent: Wei
+        ask_number: int
+
+    @staticmethod
+    def create_id(account_id: str, session_id: str) -> UUID:
+        return uuid5(NAMESPACE_URL, f"/accounts/{account_id}/sessions/{session_id}")
+
+    @event(Named)
+    def __init__(self, account_id: str, session_id: str, timestamp: datetime) -> None:
+        self.account_id = account_id
+        self.session_id = session_id
+        self.opened_at: datetime | None = None
+        self.manifests: dict[str, str] = {}
+        self.recipient_rand_hash = ""
+        self.granted = Wei(0)
+        self.spent = Wei(0)
+        self.asks = 0
+        self.closed = False
+        self.sequence = -1
+        self.balance = 0
+        self.last_credit = 0  # what the last batch added to the balance
+        self.refused_at: datetime | None = None
+
+    # What it knows
+
+    @property
+    def allowance_left(self) -> Wei:
+        return Wei(self.granted - self.spent)
+
+    @property
+    def price(self) -> Fraction:
+        return Fraction(self.price_per_unit, self.pixels_per_unit)
+
+    @property
+    def balance_wei(self) -> Fraction:
+        return Fraction(self.balance, CERTAIN * self.pixels_per_unit)
+
+    @property
+    def paid(self) -> bool:
+        return self.sequence >= 0
+
+    def ticket_ev(self, face_value: int, win_prob: int) -> int:
+        return face_value * win_prob * self.pixels_per_unit
+
+    def fee(self, units: int) -> int:
+        return units * self.price_per_unit * CERTAIN
+
+    def wanted_allowance(self, cost: Wei, now: datetime) -> Wei:
+        """The first: just the batch. Later: about a minute of the session's own pace."""
+        if self.opened_at is None or not self.paid:
+            return cost
+        seconds = max(1, int((now - self.opened_at).total_seconds()))
+        return Wei(max(cost, self.spent * ALLOWANCE_SECONDS // seconds))
+
+    # What may be done with it
+
+    def open(
+        self,
+        *,
+        user_id: str | None,
+        key_id: str,
+        stream_id: str | None,
+        payer: str,
+        app: str,
+        job_type: str,
+        orchestrator: str,
+        price_per_unit: int,
+        pixels_per_unit: int,
+        now: datetime,
+    ) -> None:
+        self._opened(
+            user_id=user_id,
+            key_id=key_id,
+            stream_id=stream_id,
+            payer=payer,
+            app=app,
+            job_type=job_type,
+            orchestrator=orchestrator,
+            price_per_unit=price_per_unit,
+            pixels_per_unit=pixels_per_unit,
+            timestamp=now,
+        )
+
+    def name_manifest(self, manifest_id: str, credentials: str, now: datetime) -> None:
+        self._manifest_named(manifest_id, credentials, now)
+
+    def accept_quote(
+        self,
+        *,
+        recipient_rand_hash: str,
+        recipient: str,
+        face_value: int,
+        win_prob: int,
+        creation_round: int,
+        now: datetime,
+    ) -> None:
+        if recipient_rand_hash != self.recipient_rand_hash:
+            self._quote_accepted(
+                recipient_rand_hash=recipient_rand_hash,
+                recipient=recipient,
+                face_value=face_value,
+                win_prob=win_prob,
+                creation_round=creation_round,
+                timestamp=now,
+            )
+
+    def grant(self, number: int, amount: Wei, now: datetime) -> None:
+        """Take an allowance once; one that answers an ask from before a close is void."""
+        if number == self.asks + 1:
+            self._allowance_granted(number, amount, now)
+
+    def record_payment(
+        self,
+        *,
+        digest: str,
+        units: int,
+        nonces: range,
+        signatures: str,
+        lost: bool,
+        now: datetime,
+    ) -> Wei:
+        """Book a signed batch and return its cost. The caller has checked that it may be paid."""
+        cost = batch_cost(Wei(self.face_value), self.win_prob, len(nonces))
+        assert cost <= self.allowance_left
+        self._payment_signed(
+            digest=digest,
+            units=units,
+            tickets=len(nonces),
+            first_nonce=nonces.start,
+            signatures=signatures,
+            cost=cost,
+            lost=lost,
+            timestamp=now,
+        )
+        return cost
+
+    def record_refusal(self, *, status: int, reason: str, message: str, now: datetime) -> None:
+        """Leave a trace on the timeline, at most one in ten seconds however often it is asked."""
+        since = (now - self.refused_at).total_seconds() if self.refused_at else None
+        if since is None or since >= REFUSALS_EVERY_SECONDS:
+            self._payment_refused(status, reason, message, now)
+
+    def close(self, ask_number: int, now: datetime) -> None:
+        """Give the allowance back. Grants up to `ask_number` that come later are void.
+
+        A repeat stores nothing, unless quota granted again meanwhile.
+        """
+        if not self.closed or ask_number > self.asks:
+            self._closed(self.spent, max(ask_number, self.asks), now)
+
+    # What happened
+
+    @event(Opened)
+    def _opened(
+        self,
+        user_id: str | None,
+        key_id: str,
+        stream_id: str | None,
+        payer: str,
+        app: str,
+        job_type: str,
+        orchestrator: str,
+        price_per_unit: int,
+        pixels_per_unit: int,
+        timestamp: datetime,
+    ) -> None:
+        self.opened_at = timestamp
+        self.user_id = user_id
+        self.key_id = key_id
+        self.stream_id = stream_id
+        self.payer = payer
+        self.app = app
+        self.job_type = job_type
+        self.orchestrator = orchestrator
+        self.price_per_unit = price_per_unit
+        self.pixels_per_unit = pixels_per_unit
+        self.payments = 0
+        self.tickets = 0
+
+    @event(ManifestNamed)
+    def _manifest_named(self, manifest_id: str, credentials: str, timestamp: datetime) -> None:
+        self.manifests[manifest_id] = credentials
+
+    @event(QuoteAccepted)
+    def _quote_accepted(
+        self,
+        recipient_rand_hash: str,
+        recipient: str,
+        face_value: int,
+        win_prob: int,
+        creation_round: int,
+        timestamp: datetime,
+    ) -> None:
+        self.recipient_rand_hash = recipient_rand_hash
+        self.recipient = recipient
+        self.face_value = face_value
+        self.win_prob = win_prob
+        self.creation_round = creation_round
+
+    @event(AllowanceGranted)
+    def _allowance_granted(self, number: int, amount: Wei, timestamp: datetime) -> None:
+        self.asks = number
+        self.granted = Wei(self.granted + amount)
+        self.closed = False
+
+    @event(PaymentSigned)
+    def _payment_signed(
+        self,
+        digest: str,
+        units: int,
+        tickets: int,
+        first_nonce: int,
+        signatures: str,
+        cost: Wei,
+        lost: bool,
+        timestamp: datetime,
+    ) -> None:
+        if lost:
+            self.balance -= self.last_credit
+        self.last_credit = tickets * self.ticket_ev(self.face_value, self.win_prob)
+        self.balance += self.last_credit - self.fee(units)
+        self.sequence += 1
+        self.spent = Wei(self.spent + cost)
+        self.last_at = timestamp
+        self.last_digest = digest
+        self.last_first_nonce = first_nonce
+        self.last_nonce = first_nonce + tickets - 1
+        self.last_signatures = signatures
+        self.payments += 1
+        self.tickets += tickets
+
+    @event(PaymentRefused)
+    def _payment_refused(self, status: int, reason: str, message: str, timestamp: datetime) -> None:
+        self.refused_at = timestamp
+
+    @event(Closed)
+    def _closed(self, spent: Wei, ask_number: int, timestamp: datetime) -> None:
+        self.granted = spent
+        self.asks = ask_number
+        self.closed = True

@@ -1,0 +1,236 @@
+"""From the bus to the signer's use cases and back."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated
+
+import structlog
+from eventsourcing.persistence import PersistenceError
+from faststream import Context
+from faststream.nats import NatsMessage, NatsRouter
+from nats.aio.client import Client
+from pydantic import ValidationError
+
+from contracts.message import LogPage, ReadLog, read_log_subject
+from contracts.quota import (
+    AllowanceAnswers,
+    AllowanceAsk,
+    AllowanceGrantedAnswer,
+    AllowanceRefusedAnswer,
+    GrantAllowances,
+)
+from contracts.signer import (
+    CloseSession,
+    Done,
+    GeneratePayments,
+    OrchestratorInfoSigned,
+    PaymentAnswer,
+    PaymentAnswers,
+    PaymentRefusedAnswer,
+    PaymentSignedAnswer,
+    ReadSession,
+    SessionView,
+    SignOrchestratorInfo,
+)
+from services.signer.application import AllowanceNeeded, Grant, Outcome, PaymentRequest, Signing
+from services.signer.rules import PaymentRefusal
+from services.signer.timeline import view
+from shared import telemetry
+from shared.bus import CommandRefusedError, ServiceUnavailableError, ask
+from shared.clock import Clock
+from shared.log import PublicLog
+from shared.money import Wei
+
+log = structlog.get_logger()
+
+GRANTS_WAITING_MAX = 64  # batches that wait for quota at the same time
+
+router = NatsRouter()
+
+
+class Payments:
+    """Answers batches of payments: one message, one commit, one reply; the slow ones later.
+
+    Runs in the loop's own thread and blocks it on purpose: threads and pipelining measured slower.
+    """
+
+    def __init__(
+        self, signing: Signing, client: Client, clock: Clock, quota_timeout_seconds: float
+    ) -> None:
+        self._signing = signing
+        self._client = client
+        self._clock = clock
+        self._timeout = quota_timeout_seconds
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    async def answer(self, message: tuple[bytes, str]) -> None:
+        body, reply_to = message
+        try:
+            command = GeneratePayments.model_validate_json(body)
+        except ValidationError as problem:
+            log.error("unreadable_command", problem=str(problem))
+            return
+        requests = [
+            PaymentRequest(
+                account_id=request.account_id,
+                key_id=request.key_id,
+                user_id=request.user_id,
+                stream_id=request.stream_id,
+                body=request.body,
+            )
+            for request in command.requests
+        ]
+        outcomes = self._sign(requests, {})
+        needed = {i: o for i, o in enumerate(outcomes) if isinstance(o, AllowanceNeeded)}
+        answers = [_answer(i, o) for i, o in enumerate(outcomes) if i not in needed]
+        if answers or not needed:
+            await self._publish(reply_to, answers)
+        if needed:
+            await self._defer(reply_to, requests, needed)
+
+    async def _defer(
+        self, reply_to: str, requests: Sequence[PaymentRequest], needed: dict[int, AllowanceNeeded]
+    ) -> None:
+        if len(self._waiting) >= GRANTS_WAITING_MAX:
+            busy = PaymentRefusal(503, "overloaded", "Service Unavailable Error", 1)
+            await self._publish(reply_to, [_answer(i, busy) for i in needed])
+            return
+        task = asyncio.create_task(self._grant_and_sign(reply_to, requests, needed))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _grant_and_sign(
+        self, reply_to: str, requests: Sequence[PaymentRequest], needed: dict[int, AllowanceNeeded]
+    ) -> None:
+        """Ask quota for all that need it, then sign those it granted in one more commit."""
+        answers = await self._ask(list(needed.values()))
+        outcomes: dict[int, Outcome] = {}
+        grants: dict[int, Grant] = {}
+        for (index, wish), answer in zip(needed.items(), answers, strict=True):
+            if isinstance(answer, AllowanceGrantedAnswer):
+                grants[index] = Grant(wish.number, Wei(answer.amount))
+            else:
+                outcomes[index] = self._refuse(wish, answer)
+        granted = list(grants)
+        signed = self._sign(
+            [requests[index] for index in granted],
+            {place: grants[index] for place, index in enumerate(granted)},
+        )
+        for index, outcome in zip(granted, signed, strict=True):
+            outcomes[index] = (
+                PaymentRefusal(429, "allowance_moved", "the allowance was used meanwhile", 1)
+                if isinstance(outcome, AllowanceNeeded)
+                else outcome
+            )
+        await self._publish(reply_to, [_answer(i, o) for i, o in outcomes.items()])
+
+    async def _ask(
+        self, wishes: Sequence[AllowanceNeeded]
+    ) -> Sequence[AllowanceGrantedAnswer | AllowanceRefusedAnswer]:
+        command = GrantAllowances(
+            asks=[
+                AllowanceAsk(
+                    account_id=wish.account_id,
+                    user_id=wish.user_id,
+                    key_id=wish.key_id,
+                    session_id=wish.session_id,
+                    number=wish.number,
+                    payer=wish.payer,
+                    needed=wish.needed,
+                    wanted=wish.wanted,
+                )
+                for wish in wishes
+            ]
+        )
+        try:
+            reply = await ask(self._client, command, AllowanceAnswers, timeout=self._timeout)
+        except (ServiceUnavailableError, CommandRefusedError) as problem:
+            log.warning("quota_unavailable", problem=str(problem))
+            text = "Service Unavailable Error"
+            away = AllowanceRefusedAnswer(status=503, reason="quota_unavailable", message=text)
+            return [away] * len(wishes)
+        return reply.answers
+
+    def _refuse(self, wish: AllowanceNeeded, answer: AllowanceRefusedAnswer) -> PaymentRefusal:
+        try:
+            self._signing.note_refusal(
+                wish.account_id,
+                wish.session_id,
+                status=answer.status,
+                reason=answer.reason,
+                message=answer.message,
+                now=self._clock.now(),
+            )
+        except PersistenceError as problem:
+            log.warning("refusal_not_noted", problem=repr(problem))
+        return PaymentRefusal(
+            answer.status, answer.reason, answer.message, answer.retry_after_seconds
+        )
+
+    def _sign(self, requests: Sequence[PaymentRequest], grants: dict[int, Grant]) -> list[Outcome]:
+        telemetry.batch_size.labels("payments").observe(len(requests))
+        try:
+            return self._signing.sign_all(requests, self._clock.now(), grants)
+        except PersistenceError as problem:
+            log.error("store_unavailable", problem=repr(problem))
+            away = PaymentRefusal(503, "store_unavailable", "Service Unavailable Error", 1)
+            return [away] * len(requests)
+
+    async def _publish(self, reply_to: str, answers: list[PaymentAnswer]) -> None:
+        for answer in answers:
+            reason = answer.reason if isinstance(answer, PaymentRefusedAnswer) else "signed"
+            telemetry.answers_total.labels("payment", reason).inc()
+        data = PaymentAnswers.model_construct(answers=answers).model_dump_json().encode()
+        await self._client.publish(reply_to, data)
+
+
+def _answer(index: int, outcome: Outcome) -> PaymentAnswer:
+    if isinstance(outcome, str):
+        return PaymentSignedAnswer.model_construct(index=index, body=outcome)
+    assert isinstance(outcome, PaymentRefusal)
+    return PaymentRefusedAnswer(
+        index=index,
+        status=outcome.status,
+        reason=outcome.reason,
+        message=str(outcome),
+        retry_after_seconds=outcome.retry_after_seconds,
+        orchestrator_url=outcome.orchestrator_url,
+    )
+
+
+async def read_batch(message: NatsMessage) -> tuple[bytes, str]:
+    """The decoder of payment batches: the bytes and where the answers go."""
+    return message.body, message.reply_to
+
+
+@router.subscriber(SignOrchestratorInfo.subject, queue="signer")
+async def sign_orchestrator_info(
+    _: SignOrchestratorInfo, signing: Annotated[Signing, Context()]
+) -> OrchestratorInfoSigned:
+    address, signature = signing.signed_address
+    return OrchestratorInfoSigned(address=address, signature=signature)
+
+
+@router.subscriber(CloseSession.subject, queue="signer")
+async def close_session(
+    command: CloseSession, signing: Annotated[Signing, Context()], clock: Annotated[Clock, Context()]
+) -> Done:
+    signing.close_session(
+        command.account_id,
+        command.session_id,
+        ask_number=command.ask_number,
+        idle_seconds=command.idle_seconds,
+        now=clock.now(),
+    )
+    return Done()
+
+
+@router.subscriber(ReadSession.subject, queue="signer")
+async def read_session(command: ReadSession, signing: Annotated[Signing, Context()]) -> SessionView:
+    return view(signing, command.account_id, command.session_id)
+
+
+@router.subscriber(read_log_subject("signer"), queue="signer")
+def read_log(command: ReadLog, public_log: Annotated[PublicLog, Context()]) -> LogPage:
+    return public_log.read(command)
+

@@ -1,0 +1,195 @@
+"""Whether a payment may be signed, and how many tickets it takes (protocol §1.4, §5, §6).
+
+All sums are whole numbers in one scale: a wei is CERTAIN x pixels_per_unit of it, so that prices,
+fees, expected values and balances are exact without fractions (`Fraction` where people read them).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Literal
+
+from services.signer.parsing import BadRequestError, MaxPrice, Quote
+from shared.money import CERTAIN, Wei
+
+TICKETS_MAX = 100
+NONCES_MAX = 500  # an orchestrator stops counting at 600
+AUTH_MARGIN_SECONDS = 180  # 10 % of an auth token's 30 minutes
+EXPIRY_AHEAD_MAX_BLOCKS = 50  # orchestrators quote their head + 40
+PRELOAD_SECONDS = 10  # what the first live payment covers
+UNIT_BY_TYPE = {"live": "seconds"}
+
+type JobType = Literal["live"]
+
+
+class PaymentRefusal(Exception):  # noqa: N818 (an answer, not an error)
+    """A payment that may not be signed: what the client is answered, and why."""
+
+    def __init__(
+        self, status: int, reason: str, message: str, retry_after_seconds: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
+        self.orchestrator_url: str | None = None  # where to refresh, with 480
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What this signer accepts at most, whoever asks (protocol §6.1, flags of go-livepeer)."""
+
+    max_ticket_ev: Wei = Wei(3_000_000_000_000)
+    max_total_ev: Wei = Wei(20_000_000_000_000)
+    deposit_multiplier: int = 1
+    max_price_per_unit: Fraction | None = None
+    recipients: frozenset[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChainView:
+    """The chain as the deposit watcher saw it last."""
+
+    l1_block: int
+    round: int
+    round_hash: bytes
+    previous_round_hash: bytes
+    deposit: Wei
+    reserve: Wei
+    withdraw_round: int
+    observed_at: datetime
+
+
+def refused(status: int, reason: str, message: str) -> PaymentRefusal:
+    return PaymentRefusal(status, reason, message)
+
+
+def refresh_session() -> PaymentRefusal:
+    """The client has to get new params from its orchestrator and come again."""
+    return refused(480, "refresh_session", "refresh session for remote signer")
+
+
+def _cannot_refresh(cause: str) -> BadRequestError:
+    return BadRequestError(f"remote signer could not check whether to refresh session: {cause}")
+
+
+def check_params(
+    quote: Quote, chain: ChainView, limits: Limits, now: datetime, fence_block: int | None
+) -> None:
+    """Step 11 with the checks of design §4.8: may tickets on these params be signed now?"""
+    if quote.auth_token is None:
+        raise _cannot_refresh("missing auth token")
+    if now.timestamp() > quote.auth_expiration - AUTH_MARGIN_SECONDS:
+        raise refresh_session()
+    if quote.expiration_block == 0:
+        raise _cannot_refresh("ticketParams expiration block is 0")
+    if quote.expiration_block - chain.l1_block <= 1 or not _round_is_known(quote, chain):
+        raise refresh_session()
+    if fence_block is not None and quote.expiration_block <= fence_block + EXPIRY_AHEAD_MAX_BLOCKS:
+        raise refresh_session()
+    if quote.expiration_block > chain.l1_block + EXPIRY_AHEAD_MAX_BLOCKS:
+        raise _cannot_refresh("ticketParams expiration block is too far ahead")
+    _check_ticket(quote, limits)
+    _check_payer(quote, chain, limits)
+
+
+def _round_is_known(quote: Quote, chain: ChainView) -> bool:
+    """The last or the previous initialised round, with the hash we see for it."""
+    return (quote.creation_round, quote.creation_round_hash) in (
+        (chain.round, chain.round_hash),
+        (chain.round - 1, chain.previous_round_hash),
+    )
+
+
+def _check_ticket(quote: Quote, limits: Limits) -> None:
+    if quote.win_prob >= CERTAIN:
+        raise _cannot_refresh("ticket faceValue too low")
+    worth = quote.face_value * quote.win_prob
+    if worth > limits.max_ticket_ev * CERTAIN:
+        shown = float_string(Fraction(worth, CERTAIN), 5)
+        raise _cannot_refresh(f"ticket EV {shown} > max ticket EV {limits.max_ticket_ev}.00000")
+    if worth > limits.max_total_ev * CERTAIN:
+        raise _cannot_refresh(total_ev_text(quote, 1, limits))
+    if limits.recipients is not None and quote.recipient not in limits.recipients:
+        raise refused(403, "recipient_not_allowed", f"recipient 0x{quote.recipient.hex()} is not allowed")
+
+
+def total_ev_text(quote: Quote, tickets: int, limits: Limits) -> str:
+    total = Fraction(quote.face_value * quote.win_prob * tickets, CERTAIN)
+    shown = float_string(total, 5)
+    return f"total ticket EV {shown} for {tickets} tickets > max total ticket EV {limits.max_total_ev}.00000"
+
+
+def _check_payer(quote: Quote, chain: ChainView, limits: Limits) -> None:
+    if chain.withdraw_round and chain.withdraw_round <= chain.round + 1:
+        raise _cannot_refresh("unable to validate sender: deposit and reserve is set to unlock soon")
+    if chain.reserve == 0:
+        raise _cannot_refresh("no sender reserve")
+    if chain.deposit == 0:
+        raise _cannot_refresh("no sender deposit")
+    face_value_max = chain.deposit // limits.deposit_multiplier
+    if quote.face_value > face_value_max:
+        raise _cannot_refresh(f"ticket faceValue {quote.face_value} > max faceValue {face_value_max}")
+
+
+def billable_units(job_type: str, elapsed: timedelta | None) -> int:
+    """Step 12: what a call bills. Live: each call's seconds, rounded up (protocol §5.1).
+
+    `elapsed` is None on the first payment of a session, which covers PRELOAD_SECONDS.
+    """
+    if job_type not in UNIT_BY_TYPE:
+        raise BadRequestError("invalid job type")
+    if elapsed is None:
+        return PRELOAD_SECONDS
+    return max(0, -(-elapsed // timedelta(seconds=1)))
+
+
+def check_price(
+    quote: Quote, job_type: str, asked: MaxPrice | None, initial: Fraction | None, limits: Limits
+) -> None:
+    """Steps 13 to 15: the lowest of the ceilings that there are, the first of equals."""
+    if asked is not None:
+        _check_max_price(asked, job_type)
+    ceilings = [
+        (limits.max_price_per_unit, "configured maximum price"),
+        (asked.price if asked is not None else None, "request maxPrice"),
+        (initial, "initial session price"),
+    ]
+    present = [(price, source) for price, source in ceilings if price is not None]
+    if not present:
+        return
+    ceiling, source = min(present, key=lambda entry: entry[0])
+    if quote.price > ceiling:
+        shown, most = float_string(quote.price, 3), float_string(ceiling, 3)
+        raise refused(
+            481, "price_too_high", f"orchestrator price {shown} exceeds {source} ceiling {most}"
+        )
+
+
+def _check_max_price(asked: MaxPrice, job_type: str) -> None:
+    if asked.currency != "wei":
+        raise BadRequestError("maxPrice.currency must be wei")
+    unit = UNIT_BY_TYPE[job_type]
+    if asked.unit != unit:
+        raise BadRequestError(f"maxPrice.unit must be {unit} for payment type {job_type}")
+
+
+def tickets_due(*, balance: int, fee: int, ev: int, may_spare: bool) -> int:
+    """Step 16: how many tickets bring the balance to max(fee, EV) (protocol §5.2).
+
+    All in one scale. One spare ticket when the balance would not pay the fee and one lost
+    delivery (`may_spare`, design §4.7).
+    """
+    least = max(fee, ev)
+    if balance < least:
+        return -((balance - least) // ev)
+    return 1 if may_spare and balance < fee + ev else 0
+
+
+def float_string(number: Fraction, places: int) -> str:
+    """Go's big.Rat.FloatString: half is rounded away from zero."""
+    scaled = abs(number) * 10**places
+    whole = (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)
+    digits = str(whole).rjust(places + 1, "0")
+    sign = "-" if number < 0 else ""
+    return sign + (f"{digits[:-places]}.{digits[-places:]}" if places else digits)

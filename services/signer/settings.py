@@ -1,0 +1,47 @@
+"""What the signer is told by its environment (prefix SIGNER_)."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from services.signer.rules import Limits
+from shared.money import Wei
+from shared.settings import StoreSettings
+
+
+def _recipients(text: object) -> object:
+    if isinstance(text, str):
+        return frozenset(bytes.fromhex(entry.strip().removeprefix("0x")) for entry in text.split(",") if entry)
+    return text
+
+
+class SignerSettings(StoreSettings):
+    model_config = SettingsConfigDict(env_prefix="SIGNER_")
+
+    keystore_path: Path | None = None
+    keystore_password_path: Path | None = None
+    development_key_path: Path | None = None  # local chains only
+    state_keys: SecretStr = Field(min_length=32)  # hex, comma separated; the first seals
+    partition: int = Field(default=0, ge=0)
+    chain_stale_seconds: int = Field(default=60, ge=1)
+    quota_timeout_seconds: float = Field(default=2, gt=0)
+    max_ticket_ev_wei: int = Field(default=3_000_000_000_000, ge=1)
+    max_total_ev_wei: int = Field(default=20_000_000_000_000, ge=1)
+    deposit_multiplier: int = Field(default=1, ge=1)
+    max_price_wei_per_unit: Fraction | None = None
+    recipients: Annotated[frozenset[bytes] | None, NoDecode, BeforeValidator(_recipients)] = None
+
+    def limits(self) -> Limits:
+        return Limits(
+            max_ticket_ev=Wei(self.max_ticket_ev_wei),
+            max_total_ev=Wei(self.max_total_ev_wei),
+            deposit_multiplier=self.deposit_multiplier,
+            max_price_per_unit=self.max_price_wei_per_unit,
+            recipients=self.recipients,
+        )
+
+    def seal_keys(self) -> list[bytes]:
+        return [bytes.fromhex(key.strip()) for key in self.state_keys.get_secret_value().split(",")]

@@ -1,0 +1,102 @@
+"""The state a client carries from payment to payment (protocol §2).
+
+It is a reference to a payment session of ours, with the sequence number of the reply it came in.
+The layout is go-livepeer's; the signature is a MAC under a key of our own, bound to the account.
+"""
+
+import hmac
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+
+from pydantic_core import from_json, to_json
+
+from services.signer.parsing import BadRequestError
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What go-livepeer keeps in the client; of ours only id and sequence count."""
+
+    state_id: str
+    pm_session_id: str  # 0x and the recipient rand hash
+    last_update: str  # RFC 3339 (`go_time`)
+    orchestrator_address: str  # 0x and 40 lower-case hex digits
+    app: str
+    sender_nonce: int
+    balance: Fraction
+    initial_price_per_unit: int
+    initial_pixels_per_unit: int
+    job_type: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    state_id: str
+    sequence: int
+
+
+def encode(state: State) -> bytes:
+    """Go's field order, no white space, RFC 3339 with trailing zeros cut."""
+    document = {
+        "StateID": state.state_id,
+        "PMSessionID": state.pm_session_id,
+        "LastUpdate": state.last_update,
+        "OrchestratorAddress": state.orchestrator_address,
+        "App": state.app,
+        "AuthExpiry": 0,
+        "SenderNonce": state.sender_nonce,
+        "Balance": str(state.balance),
+        "InitialPricePerUnit": state.initial_price_per_unit,
+        "InitialPixelsPerUnit": state.initial_pixels_per_unit,
+        "Type": state.job_type,
+        "SequenceNumber": state.sequence,
+        "AuthID": "",
+    }
+    return to_json(document)
+
+
+def go_time(moment: datetime) -> str:
+    """RFC 3339 as Go writes it: trailing zeros of the fraction are cut."""
+    text = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+    return text.rstrip("0").rstrip(".") + "Z"
+
+
+class StateSeal:
+    """Seals states with the first key; opens those sealed with any, so that keys can rotate."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys = tuple(keys)
+
+    def seal(self, account_id: str, state: bytes) -> bytes:
+        return hmac.digest(self._keys[0], _message(account_id, state), "sha256")
+
+    def wire(self, account_id: str, state: bytes) -> str:
+        """The JSON object the client sends back."""
+        sealed = b64encode(self.seal(account_id, state)).decode()
+        return f'{{"State":"{b64encode(state).decode()}","Sig":"{sealed}"}}'
+
+    def open(self, account_id: str, state: bytes, sealed: bytes) -> Reference:
+        """Raise BadRequestError unless we sealed this very state for this account."""
+        message = _message(account_id, state)
+        if not any(hmac.compare_digest(hmac.digest(key, message, "sha256"), sealed) for key in self._keys):
+            raise BadRequestError("invalid sig")
+        try:
+            fields = from_json(state)
+            return Reference(str(fields["StateID"]), int(fields["SequenceNumber"]))
+        except (ValueError, KeyError, TypeError) as problem:
+            raise BadRequestError("invalid state") from problem
+
+    def derive_id(self, *parts: str) -> str:
+        """A state id (uuid4 hex) that the same parts give again and nobody else can guess."""
+        digest = bytearray(hmac.digest(self._keys[0], "\0".join(("state id", *parts)).encode(), "sha256"))
+        digest[6] = digest[6] & 0x0F | 0x40
+        digest[8] = digest[8] & 0x3F | 0x80
+        return digest[:16].hex()
+
+
+def _message(account_id: str, state: bytes) -> bytes:
+    return account_id.encode() + b"\0" + state

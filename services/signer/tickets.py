@@ -1,0 +1,117 @@
+"""What the payer's key signs, byte for byte: tickets, segment credentials, our own address.
+
+Formats: docs/protocol.md; the layouts are go-livepeer's (`pm/ticket.go`, `core/livepeernode.go`).
+"""
+
+from base64 import b64encode
+from functools import lru_cache
+from typing import Protocol
+
+from contracts.livepeer.payments_pb2 import AuthToken, Capabilities, Payment, SegData
+from services.signer.parsing import Quote
+from shared.keccak import keccak
+
+EMPTY_HASH = keccak(b"")  # of a segment without data
+PROFILES = b"invalid"  # what go-livepeer sends in place of transcoding profiles
+
+
+class Key(Protocol):
+    """A payer's key. It signs 32-byte digests made in this module, and nothing else."""
+
+    address: bytes  # 20 bytes
+
+    def sign(self, digest: bytes) -> bytes:
+        """The 65 bytes r || s || v, v being 27 or 28; deterministic (RFC 6979), low s."""
+        ...
+
+
+def personal_digest(message: bytes) -> bytes:
+    """EIP-191: keccak256("\\x19Ethereum Signed Message:\\n" || length || message)."""
+    prefix = b"\x19Ethereum Signed Message:\n%d" % len(message)
+    return keccak(prefix + message)
+
+
+def aux_data(creation_round: int, creation_round_hash: bytes) -> bytes:
+    """64 bytes; none if both are zero (protocol §4.2)."""
+    if creation_round == 0 and not any(creation_round_hash):
+        return b""
+    return creation_round.to_bytes(32) + creation_round_hash
+
+
+class TicketHasher:
+    """Hashes the tickets of one set of params, which differ in the nonce alone (protocol §4.3)."""
+
+    def __init__(self, quote: Quote, sender: bytes) -> None:
+        self._head = (
+            quote.recipient + sender + quote.face_value.to_bytes(32) + quote.win_prob.to_bytes(32)
+        )
+        self._tail = quote.recipient_rand_hash + aux_data(
+            quote.creation_round, quote.creation_round_hash
+        )
+
+    def flatten(self, nonce: int) -> bytes:
+        return self._head + nonce.to_bytes(32) + self._tail
+
+    def ticket_hash(self, nonce: int) -> bytes:
+        return keccak(self.flatten(nonce))
+
+
+def sign_tickets(key: Key, quote: Quote, nonces: range) -> list[bytes]:
+    hasher = TicketHasher(quote, key.address)
+    return [key.sign(personal_digest(hasher.ticket_hash(nonce))) for nonce in nonces]
+
+
+def encode_payment(
+    quote: Quote, sender: bytes, first_nonce: int, signatures: list[bytes]
+) -> str:
+    """The `Payment` protobuf in base64 (protocol §4.9), for the header Livepeer-Payment."""
+    payment = Payment(
+        ticket_params=quote.ticket_params_message(),
+        sender=sender,
+        expiration_params=quote.expiration_params_message(),
+        expected_price=quote.price_info_message(),
+    )
+    for nonce, signature in enumerate(signatures, start=first_nonce):
+        payment.ticket_sender_params.add(sender_nonce=nonce, sig=signature)
+    return b64encode(payment.SerializeToString()).decode()
+
+
+def sign_credentials(key: Key, manifest_id: str) -> bytes:
+    """The signature of the segment credentials of a stream (protocol §4.10)."""
+    flat = manifest_id.encode() + bytes(32) + EMPTY_HASH
+    return key.sign(personal_digest(keccak(flat)))
+
+
+@lru_cache(maxsize=20_000)
+def encode_credentials(
+    manifest_id: str, signature: bytes, auth_token: bytes, capabilities: bytes | None
+) -> str:
+    """The `SegData` protobuf in base64, for the header Livepeer-Segment."""
+    data = SegData(
+        manifest_id=manifest_id.encode(),
+        hash=EMPTY_HASH,
+        profiles=PROFILES,
+        sig=signature,
+        auth_token=AuthToken.FromString(auth_token),
+    )
+    if capabilities is not None:
+        data.capabilities.CopyFrom(Capabilities.FromString(capabilities))
+    return b64encode(data.SerializeToString()).decode()
+
+
+def checksum_address(address: bytes) -> str:
+    """EIP-55."""
+    text = address.hex()
+    digest = keccak(text.encode()).hex()
+    cased = (
+        letter.upper() if int(digest[place], 16) > 7 else letter
+        for place, letter in enumerate(text)
+    )
+    return "0x" + "".join(cased)
+
+
+def sign_address(key: Key) -> tuple[str, str]:
+    """Our address and its signature, as /sign-orchestrator-info answers (protocol §1.1)."""
+    address = checksum_address(key.address)
+    signature = key.sign(personal_digest(keccak(address.encode())))
+    return address, "0x" + signature.hex()

@@ -1,0 +1,64 @@
+"""A session as a person reads it: where it stands, and in words what happened."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from eventsourcing.domain import DomainEventProtocol
+
+from contracts.signer import SessionView, TimelineEntry
+from services.signer.application import Signing
+from services.signer.domain.session import PaymentSession
+
+ENTRIES_MAX = 200
+
+
+def view(signing: Signing, account_id: str, session_id: str) -> SessionView:
+    """Raises SessionNotFound, also for another account's session."""
+    session = signing.session(account_id, session_id)
+    opened = session.opened_at is not None
+    return SessionView(
+        session_id=session.session_id,
+        account_id=session.account_id,
+        user_id=session.user_id if opened else None,
+        stream_id=session.stream_id if opened else None,
+        key_id=session.key_id if opened else "",
+        manifest_id=next(iter(session.manifests), ""),
+        app=session.app if opened else "",
+        job_type=session.job_type if opened else "",
+        orchestrator=session.orchestrator if opened else "",
+        recipient=session.recipient if session.paid else "",
+        closed=session.closed,
+        payments=session.payments if opened else 0,
+        tickets=session.tickets if opened else 0,
+        cost_wei=session.spent,
+        allowance_left_wei=session.allowance_left,
+        timeline=list(_timeline(signing, session)),
+    )
+
+
+def _timeline(signing: Signing, session: PaymentSession) -> Iterator[TimelineEntry]:
+    """The last events, oldest first."""
+    newest = list(signing.events.get(session.id, desc=True, limit=ENTRIES_MAX))
+    for stored in reversed(newest):
+        if (text := _text(stored)) is not None:
+            at = stored.timestamp  # type: ignore[attr-defined] # every event of ours has one
+            yield TimelineEntry(at=at, event=type(stored).__name__, text=text)
+
+
+def _text(stored: DomainEventProtocol[UUID]) -> str | None:
+    match stored:
+        case PaymentSession.Opened():
+            return f"opened with {stored.orchestrator} by key {stored.key_id}"
+        case PaymentSession.QuoteAccepted():
+            return f"new ticket params of {stored.recipient}, face value {stored.face_value} wei"
+        case PaymentSession.AllowanceGranted():
+            return f"quota granted {stored.amount} wei"
+        case PaymentSession.PaymentSigned():
+            again = "; the reply before it was lost" if stored.lost else ""
+            return f"{stored.tickets} tickets signed for {stored.units} units at {stored.cost} wei{again}"
+        case PaymentSession.PaymentRefused():
+            return f"refused with {stored.status} ({stored.reason}): {stored.message}"
+        case PaymentSession.Closed():
+            return f"closed with {stored.spent} wei spent; what was granted beyond is given back"
+        case _:
+            return None

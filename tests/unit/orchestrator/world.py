@@ -1,0 +1,157 @@
+"""The orchestrator with a chain, a redeemer and a clock made by hand."""
+
+from base64 import b64encode
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from coincurve import PrivateKey
+
+from tests.unit.orchestrator.wire import Payer, parse_info
+from tilt.orchestrator.addresses import Address, checksummed, parse_address
+from tilt.orchestrator.app import build_orchestrator
+from tilt.orchestrator.chain import ChainUnreachableError, Funds, Head, World
+from tilt.orchestrator.orchestrator import Orchestrator
+from tilt.orchestrator.quotes import Terms
+from tilt.orchestrator.redemption import Transaction
+from tilt.orchestrator.settings import Settings
+from tilt.orchestrator.signatures import public_key_address
+from tilt.orchestrator.tickets import Wei
+from tilt.orchestrator.winners import Winner
+
+KEY = bytes(31) + b"\x07"
+RECIPIENT = Address(public_key_address(PrivateKey(KEY).public_key))
+EV = 100
+FACE_VALUE = 400
+PRICE = 30
+BLOCK_HASH = bytes(range(32))
+
+
+@dataclass
+class FakeChain:
+    """A chain that is what the test says; `is_down` makes it unreachable."""
+
+    current: Head = field(
+        default_factory=lambda: Head(
+            l1_block=1000,
+            last_initialized_round=10,
+            creation_round=10,
+            creation_round_block_hash=BLOCK_HASH,
+            pool_size=100,
+            recipient_is_active=True,
+        )
+    )
+    sender: Funds = field(
+        default_factory=lambda: Funds(
+            deposit=Wei(10**9),
+            withdraw_round=0,
+            reserve=Wei(100 * FACE_VALUE * 1000),
+            claimed_in_current_round=Wei(0),
+            claimed_by_recipient=Wei(0),
+        )
+    )
+    is_down: bool = False
+
+    async def head(self) -> Head:
+        if self.is_down:
+            raise ChainUnreachableError("down")
+        return self.current
+
+    async def funds(self, sender: Address) -> Funds:
+        del sender
+        if self.is_down:
+            raise ChainUnreachableError("down")
+        return self.sender
+
+
+@dataclass
+class FakeRedeemer:
+    """Takes every ticket once, unless told to fail."""
+
+    error: Exception | None = None
+    used: set[bytes] = field(default_factory=set)
+
+    def is_used(self, winner: Winner) -> bool:
+        return winner.ticket.hash() in self.used
+
+    def prepare(self, winner: Winner) -> Transaction:
+        if self.error is not None:
+            raise self.error
+        return Transaction(hash=f"0x{winner.ticket.hash().hex()}", raw=winner.ticket.hash())
+
+    def send(self, transaction: Transaction) -> None:
+        if transaction.raw in self.used:
+            raise AssertionError("sent twice")
+        self.used.add(transaction.raw)
+
+
+@dataclass
+class FakeClock:
+    now: float = 1_775_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def settings(state_dir: Path, **changes: Any) -> Settings:  # any of the settings
+    known = Settings(
+        port=1234,
+        rpc_url="http://127.0.0.1:1",
+        world=World(
+            chain_id=42161,
+            ticket_broker=checksummed(Address(bytes(20))),
+            rounds_manager=checksummed(Address(bytes(20))),
+            bonding_manager=checksummed(Address(bytes(20))),
+            orchestrator=checksummed(RECIPIENT),
+        ),
+        key=KEY,
+        state_dir=state_dir,
+        terms=Terms(ticket_ev=Wei(EV), face_value=Wei(FACE_VALUE), price_per_unit=Wei(PRICE)),
+        app="demo/echo",
+        capacity=2,
+    )
+    return replace(known, **changes)
+
+
+@dataclass
+class Stage:
+    """An orchestrator without its HTTP side, and a payer who talks to it."""
+
+    state_dir: Path
+    chain: FakeChain = field(default_factory=FakeChain)
+    clock: FakeClock = field(default_factory=FakeClock)
+    payer: Payer = field(default_factory=Payer)
+    orchestrator: Orchestrator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self.orchestrator = build_orchestrator(settings(self.state_dir), chain=self.chain, clock=self.clock)
+
+    @property
+    def sender(self) -> Address:
+        return parse_address(self.payer.address)
+
+    def balance(self, session_id: str) -> Any:  # a Fraction; compares with int
+        return self.orchestrator.ledger.account(self.sender, session_id).balance
+
+    def win_almost_always(self) -> None:
+        """Let 100 of 101 tickets win from now on."""
+        quotes = self.orchestrator.quotes
+        quotes.terms = replace(quotes.terms, face_value=Wei(EV + 1))
+
+    async def challenge(self) -> Any:  # the SDK's protobuf has no types
+        await self.orchestrator.look_at_chain()
+        _, info = await self.orchestrator.challenge(self.sender)
+        return sdk_message(info)
+
+    async def reserve(self, *nonces: int) -> Any:
+        info = await self.challenge()
+        await self.orchestrator.reserve(*self.payer.headers(info, nonces).values())
+        return info
+
+
+def sdk_message(info: Any) -> Any:
+    """Read our message with the SDK's schema, as it would arrive."""
+    return parse_info(b64encode(info.SerializeToString()).decode())
