@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS {schema}.positions (
     reader text PRIMARY KEY, epoch integer NOT NULL, position bigint NOT NULL);
 CREATE TABLE IF NOT EXISTS {schema}.dead_letters (
     reader text NOT NULL, epoch integer NOT NULL, position bigint NOT NULL,
-    reason text NOT NULL, entry jsonb NOT NULL, buried_at timestamptz NOT NULL DEFAULT now(),
+    reason text NOT NULL, entry json NOT NULL, buried_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (reader, epoch, position));
 """
 
@@ -107,7 +107,8 @@ class Positions:
 
         def effect(cursor: Cursor[DictRow]) -> None:
             text = entry.model_dump_json()
-            cursor.execute(query, (reader, entry.epoch, entry.position, reason, text))
+            printable = reason.replace("\0", "\\0")  # PostgreSQL's text has no zero byte
+            cursor.execute(query, (reader, entry.epoch, entry.position, printable, text))
 
         return effect
 
@@ -190,7 +191,10 @@ class Inbox:
                 raise LogWentBackError(f"{self._at} is after the head {page.head}")
             if not page.entries:
                 return
+            before = self._at
             await self._apply_chain(page.entries)
+            if self._at == before:
+                raise LogWentBackError(f"the log does not go on from {before}")
 
     async def _apply_chain(self, entries: Sequence[LogEntry]) -> None:
         """Apply what follows our position without a gap; what lies before it was applied."""

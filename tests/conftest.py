@@ -55,6 +55,11 @@ def nats(request: pytest.FixtureRequest, slot: Slot) -> Iterator[infra.Nats]:
         yield server
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if infra.uses_containers():  # Docker's client leaves its sockets open
+        config.addinivalue_line("filterwarnings", "ignore::ResourceWarning")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was tested against, as a wish for containers may not have come true."""
     kind = "containers" if infra.uses_containers() else "embedded"

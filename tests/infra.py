@@ -7,15 +7,19 @@ same two things: a `Postgres` that makes databases, and a `Nats` with the users 
 import os
 import secrets
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tilt import leash
-from tilt.child import open_log
-from tilt.servers import databases, nats, postgres
+from tilt.child import open_log, tail
+from services.provisioner import databases
+from tilt.servers import nats, postgres
+from tilt.servers.waiting import NoAnswerError
 from tilt.slot import Slot, take
 
 FIRST_PORT = 28_000  # away from the slots of `make run`
@@ -78,6 +82,7 @@ class Nats:
         return f"nats://{user}:{self.users[user].password}@{self.host}:{self.port}"
 
 
+@cache
 def uses_containers() -> bool:
     return os.environ.get("TEST_INFRA") == "containers" and _docker_answers()
 
@@ -121,6 +126,9 @@ def running(argv: Sequence[str], log_path: Path, *, user: str | None = None) -> 
     ):
         try:
             yield int(process.stdout.readline()) if process.stdout else 0
+        except NoAnswerError as error:
+            error.add_note(tail(log_path))
+            raise
         finally:
             process.send_signal(postgres.STOP_SIGNAL)  # nats-server takes it, too
             with suppress(subprocess.TimeoutExpired):
@@ -187,10 +195,7 @@ def _nats(host: str, port: int, users: Sequence[nats.User]) -> Nats:
 
 
 def _docker_answers() -> bool:
-    from docker.errors import DockerException  # type: ignore[import-untyped] # noqa: PLC0415
-    from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415 - slow
-
-    try:
-        return bool(DockerClient().client.ping())
-    except DockerException:
-        return False
+    # In a process of its own: the client leaves its socket open, and here warnings are errors.
+    ping = "from testcontainers.core.docker_client import DockerClient; DockerClient().client.ping()"
+    done = subprocess.run([sys.executable, "-c", ping], capture_output=True, check=False)
+    return done.returncode == 0

@@ -146,7 +146,7 @@ def _equals(column: LiteralString, text: str | None) -> Composed | None:
 
 
 def _all(conditions: Sequence[Composable | None]) -> Composable:
-    return SQL(" AND ").join(condition for condition in conditions if condition is not None) or SQL("true")
+    return SQL(" AND ").join([SQL("true"), *(each for each in conditions if each is not None)])
 
 
 def _text(text: str) -> str:

@@ -118,7 +118,10 @@ class Allowances:
 
     @property
     def _schema(self) -> Identifier:
-        return Identifier(self._store.datastore.schema)
+        """The service's own, also where there is no database and effects do not run."""
+        if isinstance(self._recorder, ThinRecorder):
+            return Identifier(self._recorder.datastore.schema)
+        return Identifier("quota")
 
     def _sql(self, text: str) -> Any:
         return SQL(text).format(schema=self._schema)

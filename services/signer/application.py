@@ -255,7 +255,8 @@ class Signing(EventSourced):
             session.grant(grant.number, grant.amount, now)
         if session is None or cost > session.allowance_left:
             return self._ask(intent, session, cost, now)
-        self._book(intent, session, batch, units=units, tickets=tickets, lost=lost, now=now)
+        sequence = sequence or batch.new_sequence(quote, now)
+        self._book(intent, session, sequence, units=units, tickets=tickets, lost=lost, now=now)
         return self._reply(intent, session)
 
     def _check_continuity(
@@ -320,7 +321,7 @@ class Signing(EventSourced):
         self,
         intent: Intent,
         session: PaymentSession,
-        batch: "Batch",
+        sequence: TicketSequence,
         *,
         units: int,
         tickets: int,
@@ -338,7 +339,6 @@ class Signing(EventSourced):
             creation_round=quote.creation_round,
             now=now,
         )
-        sequence = batch.sequence(quote) or batch.new_sequence(quote, now)
         nonces = sequence.take(tickets, now)
         signatures = sign_tickets(self._key, quote, nonces)
         session.record_payment(
@@ -483,13 +483,13 @@ class Batch:
         """The nonces of these params; refused if the same hash once stood for other params."""
         found = self._get(TicketSequence.create_id(self._payer, quote.rand_hash_hex))
         assert found is None or isinstance(found, TicketSequence)
-        if found is not None and found.params != _params_text(quote):
+        if found is not None and found.params != quote.params_text:
             raise BadRequestError("ticketParams differ from those seen with this recipientRandHash")
         return found
 
     def new_sequence(self, quote: Quote, now: datetime) -> TicketSequence:
-        params = _params_text(quote)
-        return self._add(TicketSequence(self._payer, quote.rand_hash_hex, params, timestamp=now))
+        opened = TicketSequence(self._payer, quote.rand_hash_hex, quote.params_text, timestamp=now)
+        return self._add(opened)
 
     def fence_block(self) -> int | None:
         found = self._get(self._fence_id)
@@ -537,12 +537,6 @@ def _check_same_job(body: PaymentBody, session: PaymentSession) -> None:
         raise BadRequestError("app mismatch")
     if body.job_type != session.job_type:
         raise BadRequestError("job type mismatch")
-
-
-def _params_text(quote: Quote) -> str:
-    params = quote.ticket_params_message()
-    params.expiration_params.CopyFrom(quote.expiration_params_message())
-    return b64encode(params.SerializeToString(deterministic=True)).decode()
 
 
 def _state_of(session: PaymentSession) -> State:

@@ -5,7 +5,7 @@ the values parsed here. Every refusal names the field.
 """
 
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class BadRequestError(Exception):
     """The request cannot be read; the message names the field. Answered with 400."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity: parse_quote keeps them by their text
 class Quote:
     """An orchestrator's quote: price and ticket params, every field inside its bounds."""
 
@@ -67,6 +67,13 @@ class Quote:
     @cached_property
     def rand_hash_hex(self) -> str:
         return self.recipient_rand_hash.hex()
+
+    @cached_property
+    def params_text(self) -> str:
+        """All that is signed of the params, re-encoded: base64 of the protobuf TicketParams."""
+        params = self.ticket_params_message()
+        params.expiration_params.CopyFrom(self.expiration_params_message())
+        return b64encode(params.SerializeToString(deterministic=True)).decode()
 
     def ticket_params_message(self) -> TicketParams:
         return TicketParams(

@@ -4,12 +4,13 @@ It is a reference to a payment session of ours, with the sequence number of the 
 The layout is go-livepeer's; the signature is a MAC under a key of our own, bound to the account.
 """
 
-import hmac
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
+from hashlib import blake2b
+from hmac import compare_digest
 
 from pydantic_core import from_json, to_json
 
@@ -61,7 +62,7 @@ def encode(state: State) -> bytes:
 
 def go_time(moment: datetime) -> str:
     """RFC 3339 as Go writes it: trailing zeros of the fraction are cut."""
-    text = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+    text = moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
     return text.rstrip("0").rstrip(".") + "Z"
 
 
@@ -72,7 +73,7 @@ class StateSeal:
         self._keys = tuple(keys)
 
     def seal(self, account_id: str, state: bytes) -> bytes:
-        return hmac.digest(self._keys[0], _message(account_id, state), "sha256")
+        return _mac(self._keys[0], account_id, state)
 
     def wire(self, account_id: str, state: bytes) -> str:
         """The JSON object the client sends back."""
@@ -81,8 +82,7 @@ class StateSeal:
 
     def open(self, account_id: str, state: bytes, sealed: bytes) -> Reference:
         """Raise BadRequestError unless we sealed this very state for this account."""
-        message = _message(account_id, state)
-        if not any(hmac.compare_digest(hmac.digest(key, message, "sha256"), sealed) for key in self._keys):
+        if not any(compare_digest(_mac(key, account_id, state), sealed) for key in self._keys):
             raise BadRequestError("invalid sig")
         try:
             fields = from_json(state)
@@ -92,11 +92,12 @@ class StateSeal:
 
     def derive_id(self, *parts: str) -> str:
         """A state id (uuid4 hex) that the same parts give again and nobody else can guess."""
-        digest = bytearray(hmac.digest(self._keys[0], "\0".join(("state id", *parts)).encode(), "sha256"))
+        digest = bytearray(_mac(self._keys[0], "", "\0".join(parts).encode()))
         digest[6] = digest[6] & 0x0F | 0x40
         digest[8] = digest[8] & 0x3F | 0x80
         return digest[:16].hex()
 
 
-def _message(account_id: str, state: bytes) -> bytes:
-    return account_id.encode() + b"\0" + state
+def _mac(key: bytes, account_id: str, message: bytes) -> bytes:
+    """Keyed BLAKE2b (RFC 7693), half the cost of HMAC-SHA256."""
+    return blake2b(account_id.encode() + b"\0" + message, key=key, digest_size=32).digest()

@@ -61,19 +61,28 @@ def sign_tickets(key: Key, quote: Quote, nonces: range) -> list[bytes]:
     return [key.sign(personal_digest(hasher.ticket_hash(nonce))) for nonce in nonces]
 
 
-def encode_payment(
-    quote: Quote, sender: bytes, first_nonce: int, signatures: list[bytes]
-) -> str:
-    """The `Payment` protobuf in base64 (protocol §4.9), for the header Livepeer-Payment."""
-    payment = Payment(
+def encode_payment(quote: Quote, sender: bytes, first_nonce: int, signatures: list[bytes]) -> str:
+    """The `Payment` protobuf in base64 (protocol §4.9), for the header Livepeer-Payment.
+
+    Protobuf is written in the order of field numbers, so what stands for all payments of a quote
+    is kept as bytes: fields 1 to 3 before, field 5 behind the tickets' own.
+    """
+    before, behind = _payment_frame(quote, sender)
+    tickets = Payment()
+    for nonce, signature in enumerate(signatures, start=first_nonce):
+        tickets.ticket_sender_params.add(sender_nonce=nonce, sig=signature)
+    return b64encode(before + tickets.SerializeToString() + behind).decode()
+
+
+@lru_cache(maxsize=4096)
+def _payment_frame(quote: Quote, sender: bytes) -> tuple[bytes, bytes]:
+    before = Payment(
         ticket_params=quote.ticket_params_message(),
         sender=sender,
         expiration_params=quote.expiration_params_message(),
-        expected_price=quote.price_info_message(),
     )
-    for nonce, signature in enumerate(signatures, start=first_nonce):
-        payment.ticket_sender_params.add(sender_nonce=nonce, sig=signature)
-    return b64encode(payment.SerializeToString()).decode()
+    behind = Payment(expected_price=quote.price_info_message())
+    return before.SerializeToString(), behind.SerializeToString()
 
 
 def sign_credentials(key: Key, manifest_id: str) -> bytes:

@@ -124,8 +124,12 @@ def _cpu(pid: int) -> float:
 def main() -> None:
     batches = int(sys.argv[1]) if len(sys.argv) > 1 else 60
     raw = payments(batches * BATCH, Random(1))
-    with infra.own_slot() as slot, infra.run_postgres(slot) as server, server.database("metering") as database:
-        print(json.dumps(measure(database.dsn("metering"), raw)))
+    with (
+        infra.own_slot() as slot,
+        infra.run_postgres(slot) as server,
+        server.database("metering") as database,
+    ):
+        sys.stdout.write(json.dumps(measure(database.dsn("metering"), raw)) + "\n")
 
 
 if __name__ == "__main__":

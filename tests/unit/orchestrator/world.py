@@ -1,19 +1,22 @@
 """The orchestrator with a chain, a redeemer and a clock made by hand."""
 
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from coincurve import PrivateKey
 
-from tests.unit.orchestrator.wire import Payer, parse_info
+from tests.unit.orchestrator.wire import Payer, headers, parse_info
 from tilt.orchestrator.addresses import Address, checksummed, parse_address
 from tilt.orchestrator.app import build_orchestrator
 from tilt.orchestrator.chain import ChainUnreachableError, Funds, Head, World
 from tilt.orchestrator.orchestrator import Orchestrator
 from tilt.orchestrator.quotes import Terms
 from tilt.orchestrator.redemption import Transaction
+from tilt.orchestrator.refusals import RefusedError
 from tilt.orchestrator.settings import Settings
 from tilt.orchestrator.signatures import public_key_address
 from tilt.orchestrator.tickets import Wei
@@ -150,6 +153,24 @@ class Stage:
         info = await self.challenge()
         await self.orchestrator.reserve(*self.payer.headers(info, nonces).values())
         return info
+
+    async def pay(self, info: Any, payment: Any, *, signed_by: Payer | None = None) -> None:
+        """Pay for the session of this quote; the segment may be signed by somebody else."""
+        session_id = info.auth_token.session_id
+        segment = (signed_by or self.payer).segment(info, session_id)
+        await self.orchestrator.pay(session_id, *headers(payment, segment).values())
+
+    async def refusal(self, info: Any, payment: Any, **how: Any) -> tuple[int, str]:
+        with pytest.raises(RefusedError) as refused:
+            await self.pay(info, payment, **how)
+        return refused.value.status, refused.value.text
+
+
+def changed(message: Any, change: Callable[[Any], object]) -> Any:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    change(copy)
+    return copy
 
 
 def sdk_message(info: Any) -> Any:

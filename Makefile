@@ -1,0 +1,46 @@
+# What to type. `make run` and `make test` set everything up by themselves on a fresh machine.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check fmt clean lock schemas proto
+
+PYTHON := .venv/bin/python
+SOURCES := $(wildcard services shared contracts tilt tests)
+UV := $(or $(shell command -v uv),.local/uv/bin/uv)
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Make .venv with the locked packages (all others call it)
+	@sh tilt/setup.sh
+
+run: setup ## Run everything locally and one real payment session; ONCE=1 stops after the summary
+	@ONCE=$(ONCE) $(PYTHON) -m tilt.run
+
+test: setup ## Run the tests on real servers, e.g. make test ARGS="-k signer"; TEST_INFRA=containers for Docker
+	@$(PYTHON) -m pytest -q tests $(ARGS)
+
+check: setup ## Lint, types, import contracts, generated files current
+	@.venv/bin/ruff check $(SOURCES)
+	@.venv/bin/ruff format --check $(SOURCES)
+	@.venv/bin/mypy --strict $(SOURCES)
+	@.venv/bin/lint-imports
+	@$(PYTHON) -m contracts.generate --check
+
+fmt: setup ## Format, and repair what ruff can repair
+	@.venv/bin/ruff check --fix --exit-zero $(SOURCES)
+	@.venv/bin/ruff format $(SOURCES)
+
+schemas: setup ## Generate JSON Schema, AsyncAPI and OpenAPI from contracts
+	@$(PYTHON) -m contracts.generate
+
+proto: setup ## Generate the code of contracts/livepeer/payments.proto
+	@$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --mypy_out=. \
+		--plugin=protoc-gen-mypy=.venv/bin/protoc-gen-mypy contracts/livepeer/payments.proto
+
+lock: setup ## Write requirements.lock anew from pyproject.toml
+	@$(UV) pip compile -q --universal --python-version 3.12 --generate-hashes --no-header \
+		--group dev pyproject.toml -o requirements.lock
+
+clean: ## Remove what runs have left in .local (not what still runs), and caches
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m tilt.clean; fi
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,113 @@
+"""The HTTP application: routes, and how refusals and faults are answered."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+
+from services.edge import docs, wire
+from services.edge.openapi_document import complete
+from services.edge.parts import Parts
+from services.edge.problems import (
+    WIRE_PATHS,
+    Problem,
+    Refused,
+    WireRefusal,
+    invalid,
+    problem,
+    title,
+)
+from services.edge.routes import accounts, usage
+from services.edge.routes.access import unavailable
+from shared.bus import CommandRefusedError, ServiceUnavailableError
+
+NOT_FOUND = 404
+STATUS_BY_CODE = {"account_not_found": 404, "key_not_found": 404, "session_not_found": 404}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": title(status)} for status in (400, 401, 403, 404, 409, 422, 503)
+}
+
+
+class LineResponse(JSONResponse):
+    """JSON that ends with a line feed."""
+
+    def render(self, content: Any) -> bytes:
+        return to_json(content) + b"\n"
+
+
+def make_app(parts: Parts | None) -> FastAPI:
+    """Make the application; without parts it only describes itself."""
+    app = FastAPI(
+        title="Livepeer payment clearinghouse",
+        version="1",
+        summary="Pays Livepeer orchestrators for gateways and apps: signs, meters, limits.",
+        docs_url=None,
+        redoc_url=None,
+        default_response_class=LineResponse,
+        responses=RESPONSES,
+    )
+    app.state.parts = parts
+    wire.add_routes(app)
+    app.include_router(accounts.router)
+    app.include_router(usage.router)
+    described = app.openapi
+    app.openapi = lambda: complete(described())  # type: ignore[method-assign] # FastAPI's own advice
+    app.add_route("/docs", lambda _: docs.page(app.openapi()), include_in_schema=False)
+    _add_handlers(app)
+    return app
+
+
+def _add_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(Refused, _on_refused)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(CommandRefusedError, _on_command_refused)
+    app.add_exception_handler(ServiceUnavailableError, _on_unavailable)
+    app.add_exception_handler(Exception, _on_fault)
+
+
+async def _on_refused(request: Request, refused: Exception) -> Response:
+    assert isinstance(refused, Refused)
+    return _problem(request, refused)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _problem(request, invalid(error.errors()))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """What the routers refuse: unknown paths and wrong methods."""
+    assert isinstance(error, HTTPException)
+    code = title(error.status_code).lower().replace(" ", "_")
+    return _answer(request, Refused(error.status_code, code, str(error.detail), headers=error.headers))
+
+
+async def _on_command_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CommandRefusedError)
+    code = error.refusal.code
+    status = STATUS_BY_CODE.get(code) or (422 if code.startswith("bad_") else 409)
+    return _problem(request, Refused(status, code, error.refusal.message))
+
+
+async def _on_unavailable(request: Request, _: Exception) -> Response:
+    return _problem(request, unavailable())
+
+
+async def _on_fault(request: Request, _: Exception) -> Response:
+    """The server logs what it was; the client learns an id to ask by."""
+    return _answer(request, Refused(500, "internal_error", "Internal Server Error"))
+
+
+def _answer(request: Request, refused: Refused) -> Response:
+    if request.url.path in WIRE_PATHS:
+        return wire.refuse(request, WireRefusal(refused.status, refused.detail, refused.headers))
+    return _problem(request, refused)
+
+
+def _problem(request: Request, refused: Refused) -> Response:
+    body = problem(refused, request.scope["request_id"])
+    return Response(body, refused.status, refused.headers, "application/problem+json")

@@ -1,0 +1,85 @@
+"""The edge, put together: `python -m services.edge.app`."""
+
+import asyncio
+
+import structlog
+import uvloop
+from nats.aio.client import Client
+
+from contracts.accounts import IDENTITIES, FindIdentity, Identity
+from contracts.signer import OrchestratorInfoSigned, SignOrchestratorInfo
+from services.edge.api import make_app
+from services.edge.auth import Authenticator
+from services.edge.discovery import OrchestratorFile
+from services.edge.gate import Gate
+from services.edge.gather import Gatherer
+from services.edge.parts import Parts
+from services.edge.payer import PayerSignatures
+from services.edge.server import Health, health_server, public_server
+from services.edge.settings import Settings
+from shared import logging
+from shared.bucket import BucketReader
+from shared.bus import CommandRefusedError, ServiceUnavailableError, ask, connect
+from shared.service import background
+
+SERVICE = "edge"
+
+log = structlog.get_logger()
+
+
+def make_parts(settings: Settings, client: Client, bucket: BucketReader) -> Parts:
+    async def find(key_id: str) -> Identity | None:
+        try:
+            return await ask(client, FindIdentity(key_id=key_id), Identity)
+        except CommandRefusedError as refused:
+            if refused.refusal.code != "key_not_found":
+                raise ServiceUnavailableError(refused.refusal.message) from refused
+            return None
+
+    async def ask_signer(account_id: str) -> OrchestratorInfoSigned:
+        return await ask(client, SignOrchestratorInfo(account_id=account_id), OrchestratorInfoSigned)
+
+    return Parts(
+        client=client,
+        authenticator=Authenticator(
+            bucket=bucket,
+            find=find,
+            pepper=settings.key_pepper.get_secret_value().encode(),
+            administrators=settings.administrators(),
+        ),
+        gatherer=Gatherer(
+            client,
+            partitions=settings.signer_partitions,
+            timeout_seconds=settings.payment_timeout_seconds,
+            waiting_max=settings.payments_waiting_max,
+        ),
+        signatures=PayerSignatures(ask_signer),
+        orchestrators=OrchestratorFile(settings.discovery_file),
+        public_url=settings.public_url,
+    )
+
+
+async def main() -> None:
+    settings = Settings()
+    logging.configure(SERVICE, settings.log_level)
+    client = await connect(SERVICE, settings.nats_url.get_secret_value())
+    bucket = BucketReader(client, IDENTITIES)
+    parts = make_parts(settings, client, bucket)
+    server = public_server(
+        Gate(make_app(parts)),
+        settings.public_host,
+        settings.public_port,
+        connections_max=settings.connections_max,
+    )
+    health = Health(lambda: bucket.ready and client.is_connected and server.started)
+    side = health_server(health, settings.http_host, settings.http_port)
+    async with background([bucket.run, parts.gatherer.run]):
+        beside = asyncio.create_task(side.serve())
+        await server.serve()  # until SIGTERM, and until what was under way is answered
+        side.should_exit = True
+        await beside
+    await client.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,179 @@
+"""The gate every request passes: its id, its limits, its line in the log.
+
+What is enforced here: at most 64 KiB of body (413) that comes within ten seconds (408), at most
+16 KiB of headers (431), no compressed bodies (415). A head that never ends is cut off before, by
+`services.edge.server`.
+"""
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.edge.problems import WIRE_PATHS, refusal_bytes
+from shared import telemetry
+
+log = structlog.get_logger()
+
+BODY_BYTES_MAX = 64 * 1024
+HEAD_BYTES_MAX = 16 * 1024
+BODY_SECONDS = 10.0
+CLIENT_GONE = 499
+
+type Headers = dict[bytes, bytes]
+
+
+class OverLimit(Exception):  # noqa: N818 (a refusal is an answer, not an error)
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+class ClientGone(Exception):  # noqa: N818
+    """Nobody waits for the answer any more."""
+
+
+class Gate:
+    """Puts `request_id`, `head` and `body` into the scope, for what lies behind it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._prefix = secrets.token_hex(6)  # of this process
+        self._numbers = itertools.count(1)
+        self._meters: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started_at = time.perf_counter()
+        request_id = f"{self._prefix}-{next(self._numbers):x}"
+        scope["request_id"] = request_id
+        reply = _Reply(send, request_id.encode())
+        try:
+            head = scope["head"] = _head(scope)
+            scope["body"] = body = await _body(head, receive)
+            await self._app(scope, _Replay(body, receive), reply)
+        except OverLimit as over:
+            await _refuse(scope, reply, over)
+        except ClientGone:
+            reply.status = CLIENT_GONE
+        finally:
+            self._note(scope, reply.status, time.perf_counter() - started_at)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        path = scope["path"]
+        what = path if path in WIRE_PATHS else "v1"
+        meters = self._meters.get((what, status))
+        if meters is None:
+            meters = (
+                telemetry.answers_total.labels(what, str(status)),
+                telemetry.request_seconds.labels(what),
+            )
+            self._meters[what, status] = meters
+        meters[0].inc()
+        meters[1].observe(seconds)
+        log.info(
+            "request",
+            request_id=scope["request_id"],
+            account_id=scope.get("account_id"),
+            method=scope["method"],
+            path=path,
+            status=status,
+            ms=round(seconds * 1000, 2),
+        )
+
+
+class _Reply:
+    """Adds the request id to a response, and remembers its status."""
+
+    __slots__ = ("_request_id", "_send", "status")
+
+    def __init__(self, send: Send, request_id: bytes) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.status = 500
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"].append((b"x-request-id", self._request_id))
+        await self._send(message)
+
+
+class _Replay:
+    """Gives the body once, then whatever the connection says."""
+
+    __slots__ = ("_body", "_receive")
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+def _head(scope: Scope) -> Headers:
+    headers = scope["headers"]
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    for name, value in headers:
+        size += len(name) + len(value) + 4
+    if size > HEAD_BYTES_MAX:
+        raise OverLimit(431, "headers_too_large", f"headers are limited to {HEAD_BYTES_MAX} bytes")
+    return dict(headers)
+
+
+async def _body(head: Headers, receive: Receive) -> bytes:
+    if head.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise OverLimit(415, "compressed_body", "compressed requests are not accepted")
+    length = head.get(b"content-length")
+    if length is None and b"transfer-encoding" not in head:
+        return b""
+    # The parser has checked that it is a number.
+    if length is not None and int(length) > BODY_BYTES_MAX:
+        raise _too_large()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read(receive)
+    except TimeoutError:
+        raise OverLimit(408, "body_too_slow", "the body did not come in time") from None
+
+
+async def _read(receive: Receive) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        part = message["body"]
+        size += len(part)
+        if size > BODY_BYTES_MAX:
+            raise _too_large()
+        parts.append(part)
+        if not message["more_body"]:
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large() -> OverLimit:
+    return OverLimit(413, "body_too_large", f"bodies are limited to {BODY_BYTES_MAX} bytes")
+
+
+async def _refuse(scope: Scope, reply: _Reply, over: OverLimit) -> None:
+    body, media_type = refusal_bytes(scope["path"], over.status, over.code, over.message, scope["request_id"])
+    headers = [
+        (b"content-type", media_type),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),  # the rest of the body is not worth reading
+    ]
+    await reply({"type": "http.response.start", "status": over.status, "headers": headers})
+    await reply({"type": "http.response.body", "body": body, "more_body": False})

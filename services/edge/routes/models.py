@@ -1,0 +1,177 @@
+"""What `/v1` reads and answers: snake_case, RFC 3339 in UTC, wei as text."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+
+WEI_MAX = 2**256 - 1
+
+type AccountId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{3,64}$")]
+type KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{12}$")]
+type OpaqueId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+type WeiIn = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9]{1,77}$"),
+    Field(description="A whole number of wei, as text.", examples=["1500000000000000"]),
+]
+type WeiOut = Annotated[int, PlainSerializer(str, return_type=str)]
+
+
+class Body(BaseModel):
+    """What a request brings; an unknown field is a mistake."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewAccount(Body):
+    account_id: AccountId = Field(description="Yours to choose; it says nothing about a person.")
+    spend_limit_wei: WeiIn | None = Field(default=None, description="What the account may spend in all.")
+
+
+class Suspension(Body):
+    reason: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")] = Field(
+        description="A code such as `unpaid`; no free text, it is kept for ever."
+    )
+
+
+class KeyRequest(Body):
+    user_id: OpaqueId | None = Field(default=None, description="Bind the key to one user of the account.")
+
+
+class SpendLimit(Body):
+    spend_limit_wei: WeiIn
+
+
+class Account(BaseModel):
+    account_id: str
+    status: Literal["open", "suspended"]
+    opened_at: datetime
+
+
+class AccountPage(BaseModel):
+    accounts: list[Account]
+    next: str | None = Field(description="Pass it as `cursor` for what follows; null at the end.")
+
+
+class Key(BaseModel):
+    key_id: str
+    account_id: str
+    user_id: str | None
+    status: Literal["active", "revoked"]
+    issued_at: datetime
+
+
+class KeyPage(BaseModel):
+    keys: list[Key]
+    next: str | None = Field(description="Pass it as `cursor` for what follows; null at the end.")
+
+
+class IssuedKey(BaseModel):
+    """A new key. Its text is shown this once and kept nowhere."""
+
+    key: Key
+    api_key: str = Field(description="Send it as `Authorization: Bearer …`.")
+    sdk_token: str = Field(description="The ready token for the Livepeer SDK.")
+
+
+class Limits(BaseModel):
+    account_id: str
+    spend_limit_wei: WeiOut
+    spent_wei: WeiOut
+    held_wei: WeiOut = Field(description="Leased to running sessions.")
+    remaining_wei: WeiOut
+    suspended: bool
+
+
+class UsageRow(BaseModel):
+    """The sum of one group. `ev_wei` and `fee_wei` are rounded down, `cost_wei` is exact."""
+
+    group: dict[str, str | None]
+    payments: int
+    tickets: int
+    cost_wei: WeiOut
+    ev_wei: WeiOut
+    fee_wei: WeiOut
+
+
+class UsagePage(BaseModel):
+    usage: list[UsageRow]
+    next: str | None = Field(description="Pass it as `cursor` for what follows; null at the end.")
+
+
+class SessionRow(BaseModel):
+    session_id: str
+    account_id: str
+    user_id: str | None
+    app: str
+    job_type: str
+    orchestrator: str
+    stream_id: str | None
+    opened_at: datetime
+    last_at: datetime
+    payments: int
+    tickets: int
+    cost_wei: WeiOut
+    closed: bool
+
+
+class SessionPage(BaseModel):
+    sessions: list[SessionRow]
+    next: str | None = Field(description="Pass it as `cursor` for what follows; null at the end.")
+
+
+class Session(BaseModel):
+    """A payment session as the signer sees it now."""
+
+    session_id: str
+    account_id: str
+    user_id: str | None
+    stream_id: str | None
+    key_id: str
+    manifest_id: str
+    app: str
+    job_type: str
+    orchestrator: str
+    recipient: str
+    closed: bool
+    payments: int
+    tickets: int
+    cost_wei: WeiOut
+    allowance_left_wei: WeiOut
+
+
+class TimelineEntry(BaseModel):
+    at: datetime
+    event: str
+    text: str
+
+
+class Timeline(BaseModel):
+    """What happened to a session, in order: why did my stream stop?"""
+
+    session_id: str
+    account_id: str
+    timeline: list[TimelineEntry]
+
+
+class Pool(BaseModel):
+    """The payer's deposit and reserve, and what they cover."""
+
+    payer: str
+    deposit_wei: WeiOut
+    reserve_wei: WeiOut
+    cover_wei: WeiOut = Field(description="What exposure may reach.")
+    exposure_wei: WeiOut
+    held_wei: WeiOut
+    round: int
+    observed_at: datetime
+
+
+class Me(BaseModel):
+    """Whose key this is."""
+
+    role: Literal["administrator", "account"]
+    account_id: str | None = None
+    user_id: str | None = None
+    key_id: str | None = None

@@ -1,0 +1,176 @@
+"""What was used: `/v1/usage`, sessions and their timelines, the pool, and `/v1/me`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import AwareDatetime
+
+from contracts import metering, quota, signer
+from contracts.accounts import Identity
+from services.edge.auth import Administrator
+from services.edge.problems import UNPROCESSABLE, FieldError, Refused
+from services.edge.routes import cursor, models
+from services.edge.routes.access import (
+    NEEDS_ADMINISTRATOR,
+    NEEDS_KEY,
+    AnyCaller,
+    Caller,
+    ReadableAccount,
+    TheParts,
+    require_readable,
+)
+from shared.bus import ask
+
+router = APIRouter(prefix="/v1")
+
+type From = Annotated[AwareDatetime | None, Query(alias="from", description="Begin, a whole hour.")]
+type To = Annotated[AwareDatetime | None, Query(alias="to", description="End, exclusive, a whole hour.")]
+type Groups = Annotated[list[metering.GroupKey], Query(description="Sum by these.", max_length=6)]
+type UserId = Annotated[models.OpaqueId | None, Query(description="Of this user only.")]
+type SessionId = Annotated[models.OpaqueId, Path()]
+type OfAccount = Annotated[
+    models.AccountId | None, Query(alias="account", description="Whose session; an administrator says.")
+]
+
+
+@router.get("/usage", dependencies=NEEDS_ADMINISTRATOR, tags=["Usage"])
+async def query_usage(  # noqa: PLR0913, PLR0917 (each is a query parameter)
+    parts: TheParts,
+    from_at: From = None,
+    to_at: To = None,
+    user_id: UserId = None,
+    group_by: Groups = [],  # noqa: B006 (read only)
+    limit: cursor.Limit = 100,
+    cursor_: cursor.NamedCursor = None,
+) -> models.UsagePage:
+    """Sum up the usage of all accounts."""
+    asked = metering.QueryUsage(
+        user_id=user_id,
+        from_at=from_at,
+        to_at=to_at,
+        group_by=group_by,
+        limit=limit,
+        after=cursor.decode(cursor_, len(group_by)),
+    )
+    return await _usage(parts, asked)
+
+
+@router.get("/accounts/{account_id}/usage", dependencies=NEEDS_KEY, tags=["Usage"])
+async def query_account_usage(  # noqa: PLR0913, PLR0917 (each is a query parameter)
+    account_id: ReadableAccount,
+    parts: TheParts,
+    from_at: From = None,
+    to_at: To = None,
+    user_id: UserId = None,
+    group_by: Groups = [],  # noqa: B006 (read only)
+    limit: cursor.Limit = 100,
+    cursor_: cursor.NamedCursor = None,
+) -> models.UsagePage:
+    """Sum up the usage of one account."""
+    asked = metering.QueryUsage(
+        account_id=account_id,
+        user_id=user_id,
+        from_at=from_at,
+        to_at=to_at,
+        group_by=group_by,
+        limit=limit,
+        after=cursor.decode(cursor_, len(group_by)),
+    )
+    return await _usage(parts, asked)
+
+
+@router.get("/sessions", dependencies=NEEDS_ADMINISTRATOR, tags=["Sessions"])
+async def list_sessions(
+    parts: TheParts, limit: cursor.Limit = 50, cursor_: cursor.NamedCursor = None
+) -> models.SessionPage:
+    """List the payment sessions of all accounts."""
+    asked = metering.ListSessions(limit=limit, after=cursor.decode_one(cursor_))
+    return await _sessions(parts, asked)
+
+
+@router.get("/accounts/{account_id}/sessions", dependencies=NEEDS_KEY, tags=["Sessions"])
+async def list_account_sessions(
+    account_id: ReadableAccount,
+    parts: TheParts,
+    limit: cursor.Limit = 50,
+    cursor_: cursor.NamedCursor = None,
+) -> models.SessionPage:
+    """List the payment sessions of one account."""
+    after = cursor.decode_one(cursor_)
+    asked = metering.ListSessions(account_id=account_id, limit=limit, after=after)
+    return await _sessions(parts, asked)
+
+
+@router.get("/sessions/{session_id}", dependencies=NEEDS_KEY, tags=["Sessions"])
+async def read_session(
+    session_id: SessionId, caller: AnyCaller, parts: TheParts, account: OfAccount = None
+) -> models.Session:
+    """Read one payment session as it stands."""
+    view = await _session(parts, _account_of(caller, account), session_id)
+    return models.Session.model_validate(view, from_attributes=True)
+
+
+@router.get("/sessions/{session_id}/timeline", dependencies=NEEDS_KEY, tags=["Sessions"])
+async def read_timeline(
+    session_id: SessionId, caller: AnyCaller, parts: TheParts, account: OfAccount = None
+) -> models.Timeline:
+    """Read what happened to a session: why did my stream stop?"""
+    view = await _session(parts, _account_of(caller, account), session_id)
+    return models.Timeline.model_validate(view, from_attributes=True)
+
+
+@router.get("/pool", dependencies=NEEDS_ADMINISTRATOR, tags=["Pool"])
+async def read_pool(parts: TheParts) -> models.Pool:
+    """Read the payer's funds, and how much of them is at stake."""
+    view = await ask(parts.client, quota.ReadPool(), quota.PoolView)
+    return models.Pool(
+        payer=view.payer,
+        deposit_wei=view.deposit,
+        reserve_wei=view.reserve,
+        cover_wei=view.cover,
+        exposure_wei=view.exposure,
+        held_wei=view.held,
+        round=view.round,
+        observed_at=view.observed_at,
+    )
+
+
+@router.get("/me", dependencies=NEEDS_KEY, tags=["Keys"])
+async def read_me(caller: AnyCaller) -> models.Me:
+    """Say whose key this is."""
+    if isinstance(caller, Administrator):
+        return models.Me(role="administrator")
+    return models.Me(
+        role="account", account_id=caller.account_id, user_id=caller.user_id, key_id=caller.key_id
+    )
+
+
+async def _usage(parts: TheParts, asked: metering.QueryUsage) -> models.UsagePage:
+    page = await ask(parts.client, asked, metering.UsagePage)
+    rows = [models.UsageRow.model_validate(row, from_attributes=True) for row in page.rows]
+    following = cursor.next_of(
+        page.rows, asked.limit, lambda row: [row.group.get(key) or "" for key in asked.group_by]
+    )
+    return models.UsagePage(usage=rows, next=following if asked.group_by else None)
+
+
+async def _sessions(parts: TheParts, asked: metering.ListSessions) -> models.SessionPage:
+    page = await ask(parts.client, asked, metering.SessionPage)
+    rows = [models.SessionRow.model_validate(row, from_attributes=True) for row in page.sessions]
+    following = cursor.next_of(page.sessions, asked.limit, lambda row: [row.session_id])
+    return models.SessionPage(sessions=rows, next=following)
+
+
+async def _session(parts: TheParts, account_id: str, session_id: str) -> signer.SessionView:
+    asked = signer.ReadSession(account_id=account_id, session_id=session_id)
+    return await ask(parts.client, asked, signer.SessionView)
+
+
+def _account_of(caller: Caller, account: str | None) -> str:
+    if account is None and isinstance(caller, Identity):
+        account = caller.account_id
+    if account is None:
+        error = FieldError(field="query.account", message="an administrator has to say whose")
+        raise Refused(UNPROCESSABLE, "invalid_request", "query.account is missing", errors=[error])
+    require_readable(account, caller)
+    return account

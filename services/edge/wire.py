@@ -1,0 +1,144 @@
+"""The Livepeer wire: what gateways and the SDK call instead of a signer of their own.
+
+Plain routes: nothing is parsed here but what the edge itself needs.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+
+from fastapi import FastAPI
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contracts.accounts import Identity
+from contracts.signer import GeneratePayment, PaymentRefusedAnswer, PaymentSignedAnswer
+from services.edge.auth import AccountHeld, KeyRefused, NotReadyError
+from services.edge.discovery import OrchestratorsUnknownError
+from services.edge.gate import Headers
+from services.edge.gather import Unanswered
+from services.edge.parts import Parts, parts_of
+from services.edge.problems import FIXED_TEXTS, WireRefusal, envelope
+from shared.bus import CommandRefusedError, ServiceUnavailableError
+
+OPAQUE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+# JSON has no control characters but these blanks. Kept out, a body at most doubles on the bus.
+NEVER_IN_JSON = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+HEADER_URL = re.compile(r"[\x21-\x7e]{1,2048}")  # it comes from an orchestrator by way of a client
+RETRY_AFTER = {"Retry-After": "1"}
+
+type Handler = Callable[[Request], Awaitable[Response]]
+
+
+def add_routes(app: FastAPI) -> None:
+    routes = (
+        ("/sign-orchestrator-info", sign_orchestrator_info, "POST"),
+        ("/generate-live-payment", generate_live_payment, "POST"),
+        ("/discover-orchestrators", discover_orchestrators, "GET"),
+    )
+    for path, handler, method in routes:
+        app.add_route(path, _enveloped(handler), methods=[method], include_in_schema=False)
+
+
+def _enveloped(handler: Handler) -> Handler:
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except WireRefusal as refusal:
+            return refuse(request, refusal)
+
+    return answer
+
+
+def refuse(request: Request, refusal: WireRefusal) -> Response:
+    body = envelope(refusal.status, refusal.message, request.scope["request_id"])
+    return Response(body, refusal.status, refusal.headers, "application/json")
+
+
+async def sign_orchestrator_info(request: Request) -> Response:
+    parts = parts_of(request)
+    identity = await _authenticate(request, parts)
+    try:
+        signed = await parts.signatures.get(identity.account_id)
+    except (ServiceUnavailableError, CommandRefusedError) as problem:
+        raise _unavailable() from problem
+    return _json({"address": signed.address, "signature": signed.signature})
+
+
+async def generate_live_payment(request: Request) -> Response:
+    parts = parts_of(request)
+    identity = await _authenticate(request, parts)
+    head, body = request.scope["head"], request.scope["body"]
+    payment = GeneratePayment(
+        request_id=request.scope["request_id"],
+        account_id=identity.account_id,
+        key_id=identity.key_id,
+        user_id=identity.user_id or _opaque_id(head, b"clearinghouse-user"),
+        stream_id=_opaque_id(head, b"clearinghouse-stream"),
+        body=_text(body),
+    )
+    outcome = await parts.gatherer.generate(payment, len(body))
+    if isinstance(outcome, PaymentSignedAnswer):
+        return Response(outcome.body + "\n", media_type="application/json")
+    raise _refusal_of(outcome)
+
+
+async def discover_orchestrators(request: Request) -> Response:
+    parts = parts_of(request)
+    await _authenticate(request, parts)
+    try:
+        return _json(parts.orchestrators.find(request.query_params.getlist("caps")))
+    except OrchestratorsUnknownError as problem:
+        raise _unavailable() from problem
+
+
+async def _authenticate(request: Request, parts: Parts) -> Identity:
+    try:
+        identity = await parts.authenticator.authenticate(request.scope["head"].get(b"authorization"))
+    except KeyRefused as refused:
+        raise WireRefusal(401, str(refused), {"WWW-Authenticate": "Bearer"}) from refused
+    except AccountHeld as held:
+        raise WireRefusal(403, str(held)) from held
+    except NotReadyError as problem:
+        raise _unavailable() from problem
+    request.scope["account_id"] = identity.account_id
+    return identity
+
+
+def _text(body: bytes) -> str:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as problem:
+        raise WireRefusal(400, "the body is not UTF-8") from problem
+    if NEVER_IN_JSON.search(text):
+        raise WireRefusal(400, "the body is not JSON: it has control characters")
+    return text
+
+
+def _opaque_id(head: Headers, name: bytes) -> str | None:
+    value = head.get(name)
+    if value is None:
+        return None
+    if not OPAQUE_ID.fullmatch(value):
+        title = name.decode().title()
+        raise WireRefusal(400, f"header {title}: at most 128 characters of A-Z a-z 0-9 . _ : -")
+    return value.decode("ascii")
+
+
+def _refusal_of(outcome: PaymentRefusedAnswer | Unanswered) -> WireRefusal:
+    if isinstance(outcome, Unanswered):
+        return _unavailable()
+    headers = {}
+    if outcome.retry_after_seconds is not None:
+        headers["Retry-After"] = str(outcome.retry_after_seconds)
+    if outcome.orchestrator_url is not None and HEADER_URL.fullmatch(outcome.orchestrator_url):
+        headers["Livepeer-Orchestrator-Url"] = outcome.orchestrator_url
+    return WireRefusal(outcome.status, outcome.message, headers)
+
+
+def _unavailable() -> WireRefusal:
+    return WireRefusal(503, FIXED_TEXTS[503], RETRY_AFTER)
+
+
+def _json(content: object) -> Response:
+    return Response(to_json(content) + b"\n", media_type="application/json")

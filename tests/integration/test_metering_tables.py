@@ -1,0 +1,118 @@
+"""Metering's tables on real PostgreSQL: any cut of a log into batches, and a rebuild, give the same."""
+
+from collections.abc import Callable, Iterator, Sequence
+from unittest.mock import sentinel
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from contracts.message import LogEntry
+from services.metering.app import CONSUMER, make_tables
+from services.metering.application import Metering
+from services.metering.entries import READS
+from services.metering.handlers import recording
+from services.metering.outbox import MeteringOutbox
+from services.metering.projections import TABLES, usage_tables
+from services.metering.rebuild import Rebuild
+from shared.clock import Clock
+from shared.inbox import Inbox, PositionMovedError, Positions
+from shared.log import PublicLog
+from shared.store import ThinRecorder, postgres_env
+from tests import infra
+from tests.property.usage_entries import logs, splits
+
+type Rows = dict[str, list[DictRow]]
+
+
+@pytest.fixture
+def metering(database: Callable[..., infra.Database]) -> Iterator[Metering]:
+    env = postgres_env(database("metering").dsn("metering"), "metering", create_tables=True)
+    with Metering(usage_tables("metering"), env) as made:
+        make_tables(made, PublicLog(made, MeteringOutbox(made)))
+        yield made
+
+
+def record(metering: Metering, batches: Sequence[Sequence[LogEntry]]) -> Rows:
+    """Record the batches into empty tables, and tell what is in them then."""
+    _execute(metering, "TRUNCATE metering.metering_events, metering.positions, metering.dead_letters")
+    for table in TABLES:
+        _execute(metering, f"TRUNCATE metering.{table}")
+    apply(metering, batches)
+    return {table: sorted(_execute(metering, f"SELECT * FROM metering.{table}"), key=str) for table in TABLES}
+
+
+def apply(metering: Metering, batches: Sequence[Sequence[LogEntry]]) -> None:
+    Positions(metering).get(CONSUMER.durable)
+    inbox = Inbox(CONSUMER, sentinel.client, metering, recording(metering, Clock()), READS)
+    for batch in batches:
+        inbox._apply_batch(batch)  # noqa: SLF001
+
+
+def _execute(metering: Metering, query: str) -> list[DictRow]:
+    assert isinstance(metering.recorder, ThinRecorder)
+    with metering.recorder.datastore.get_connection() as connection:
+        cursor = connection.execute(query.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_split_gives_the_same_rows_and_so_does_a_rebuild(metering: Metering, data: st.DataObject) -> None:
+    entries = data.draw(logs())
+    batches = data.draw(splits(entries))
+
+    whole = record(metering, [entries] if entries else [])
+    parts = record(metering, batches)
+
+    assert parts == whole
+    rebuild = Rebuild(metering)
+    assert rebuild.differing() == []
+    _execute(metering, "DELETE FROM metering.usage_hourly; DELETE FROM metering.sessions")
+    rebuild.apply()
+    assert rebuild.differing() == []
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(entries=logs())
+def test_a_repeat_changes_nothing(metering: Metering, entries: list[LogEntry]) -> None:
+    if not entries:
+        return
+    once = record(metering, [entries])
+
+    with pytest.raises(PositionMovedError):
+        apply(metering, [entries])
+
+    again = {
+        table: sorted(_execute(metering, f"SELECT * FROM metering.{table}"), key=str) for table in TABLES
+    }
+    assert again == once
+
+
+def test_what_fails_late_undoes_all(metering: Metering) -> None:
+    def fail(_: Cursor[DictRow]) -> None:
+        raise RuntimeError("late")
+
+    entries = _entries()
+    Positions(metering).get(CONSUMER.durable)
+    advance = recording(metering, Clock())
+
+    with pytest.raises(RuntimeError, match="late"):
+        advance(entries, fail)
+
+    assert [_execute(metering, f"SELECT 1 FROM metering.{table}") for table in TABLES] == [[], []]
+    assert _execute(metering, "SELECT 1 FROM metering.metering_events") == []
+
+
+def _entries() -> list[LogEntry]:
+    found: list[LogEntry] = []
+
+    @settings(max_examples=1, database=None, derandomize=True)
+    @given(logs())
+    def draw(entries: list[LogEntry]) -> None:
+        found.extend(entries)
+
+    draw()
+    return found

@@ -1,0 +1,245 @@
+"""Budgets and pools: what is granted, held, spent and freed; in memory."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from contracts.accounts import AccountResumed, AccountSuspended, ApiKeyRevoked
+from contracts.deposit_watcher import FundsObserved, RoundChanged
+from contracts.message import Event, LogEntry
+from contracts.signer import PaymentSigned, SessionClosed
+from services.quota.application import Answer, Quota
+from services.quota.domain import AllowanceRefusal, Ask, Budget, Pool
+from shared.money import Wei
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+PAYER = "0x" + "11" * 20
+LIMIT = Wei(1000)
+
+
+def nothing(_: Any) -> None:
+    """An effect, where there is no transaction."""
+
+
+class Ledger:
+    """Quota with a funded pool, and what other services say to it."""
+
+    def __init__(self, deposit: int = 10**6) -> None:
+        self.quota = Quota(LIMIT)
+        self.position = 0
+        self.hear(
+            FundsObserved(
+                payer=PAYER,
+                deposit=deposit,
+                reserve=10**6,
+                withdraw_round=0,
+                pool_size=100,
+                l1_block=1,
+                block_hash="0x",
+            ),
+            self.quota.follow_funds,
+        )
+
+    def hear(self, event: Event, follow: Any) -> None:
+        self.position += 1
+        entry = LogEntry(
+            epoch=1,
+            position=self.position,
+            previous_position=self.position - 1,
+            subject=event.subject,
+            at=NOW,
+            event=event.model_dump(mode="json"),
+        )
+        follow([entry], nothing)
+
+    def ask(self, session: str = "s1", number: int = 1, *, needed: int = 100, wanted: int = 0) -> Answer:
+        wish = Ask("account-1", "key-1", session, number, PAYER, Wei(needed), Wei(wanted or needed))
+        [answer] = self.quota.grant_all([wish], NOW)
+        return answer
+
+    def refusal(self, session: str = "s1", number: int = 1, *, needed: int = 100) -> AllowanceRefusal:
+        answer = self.ask(session, number, needed=needed)
+        assert isinstance(answer, AllowanceRefusal)
+        return answer
+
+    def paid(self, session: str, cost: int, *, made: int = 10) -> None:
+        payment = PaymentSigned(
+            account_id="account-1",
+            session_id=session,
+            user_id=None,
+            app="app",
+            job_type="live",
+            recipient="0x" + "22" * 20,
+            payer=PAYER,
+            tickets=1,
+            cost=cost,
+            face_value=1000,
+            win_prob="0x1",
+            units=1,
+            price_per_unit=1,
+            pixels_per_unit=1,
+            creation_round=made,
+        )
+        self.hear(payment, self.quota.follow_spend)
+
+    def closed(self, session: str, spent: int) -> None:
+        closing = SessionClosed(account_id="account-1", session_id=session, spent=spent, ask_number=1)
+        self.hear(closing, self.quota.follow_spend)
+
+    @property
+    def budget(self) -> Budget:
+        return self.quota.budget("account-1", NOW)
+
+    @property
+    def pool(self) -> Pool:
+        return self.quota.pool(PAYER)
+
+    def stand(self) -> tuple[int, int, int]:
+        return self.budget.held, self.budget.spent, self.budget.remaining
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+def test_a_grant_is_held_until_it_is_spent(ledger: Ledger) -> None:
+    assert ledger.ask(needed=100, wanted=300) == 300
+    assert ledger.stand() == (300, 0, 700)
+
+    ledger.paid("s1", 120)
+
+    assert ledger.stand() == (180, 120, 700)
+    assert (ledger.pool.held, ledger.pool.exposure) == (180, 300)
+
+
+def test_a_repeated_ask_gets_the_grant_it_got(ledger: Ledger) -> None:
+    first = ledger.ask(needed=100, wanted=300)
+
+    again = ledger.ask(needed=100, wanted=900)
+
+    assert again == first == 300
+    assert ledger.stand() == (300, 0, 700)
+
+
+def test_a_close_frees_what_was_not_spent(ledger: Ledger) -> None:
+    ledger.ask(needed=100, wanted=300)
+    ledger.paid("s1", 120)
+
+    ledger.closed("s1", 120)
+    ledger.closed("s1", 120)
+
+    assert ledger.stand() == (0, 120, 880)
+    assert (ledger.pool.held, ledger.pool.exposure) == (0, 120)
+
+
+def test_near_the_limit_a_grant_shrinks_to_what_is_left(ledger: Ledger) -> None:
+    ledger.ask("s1", needed=900)
+
+    assert ledger.ask("s2", needed=50, wanted=500) == 100
+
+
+def test_held_budget_is_429_and_spent_budget_is_402(ledger: Ledger) -> None:
+    ledger.ask("s1", needed=950)
+    held = ledger.refusal("s2", needed=100)
+    ledger.paid("s1", 950)
+    spent = ledger.refusal("s2", needed=100)
+
+    assert (held.status, held.reason, held.retry_after_seconds) == (429, "allowance_held", 5)
+    assert (spent.status, spent.reason) == (402, "spend_limit_reached")
+    assert ledger.budget.limit_reached
+
+
+def test_the_last_wei_is_granted_and_no_more(ledger: Ledger) -> None:
+    assert ledger.ask("s1", needed=999) == 999
+    assert ledger.ask("s2", needed=1) == 1
+    assert ledger.refusal("s3", needed=1).status == 429
+
+
+def test_a_higher_limit_grants_again(ledger: Ledger) -> None:
+    ledger.ask("s1", needed=1000)
+    ledger.paid("s1", 1000)
+    assert ledger.refusal("s2", needed=1).status == 402
+
+    ledger.quota.set_spend_limit("account-1", Wei(2000), NOW)
+
+    assert ledger.ask("s2", needed=1) == 1
+
+
+def test_a_suspended_account_gets_nothing_until_it_is_resumed(ledger: Ledger) -> None:
+    ledger.hear(AccountSuspended(account_id="account-1", reason="unpaid"), ledger.quota.follow_accounts)
+    refusal = ledger.refusal()
+    ledger.hear(AccountResumed(account_id="account-1"), ledger.quota.follow_accounts)
+
+    assert (refusal.status, refusal.reason) == (403, "account_suspended")
+    assert ledger.ask() == 100
+
+
+def test_a_revoked_key_gets_nothing(ledger: Ledger) -> None:
+    ledger.hear(ApiKeyRevoked(account_id="account-1", key_id="key-1"), ledger.quota.follow_accounts)
+
+    assert ledger.refusal().reason == "key_revoked"
+
+
+def test_exposure_never_passes_the_deposit() -> None:
+    ledger = Ledger(deposit=500)
+    assert ledger.ask("s1", needed=400, wanted=900) == 500
+
+    refusal = ledger.refusal("s2", needed=1)
+
+    assert (refusal.status, refusal.reason) == (503, "pool_exhausted")
+
+
+def test_tickets_leave_the_exposure_when_their_validity_ends(ledger: Ledger) -> None:
+    ledger.hear(RoundChanged(round=10, round_hash="0x", ticket_validity_rounds=2), ledger.quota.follow_funds)
+    ledger.ask(needed=300)
+    ledger.paid("s1", 300, made=10)
+    pool = ledger.pool
+
+    pool.change_round(11, 2, NOW)
+    still = pool.exposure
+    pool.change_round(12, 2, NOW)
+
+    assert (still, pool.exposure) == (300, 0)
+
+
+def test_a_pool_being_unlocked_covers_nothing(ledger: Ledger) -> None:
+    pool = ledger.pool
+    pool.change_round(10, 2, NOW)
+
+    pool.observe_funds(deposit=Wei(500), reserve=Wei(1), withdraw_round=11, now=NOW)
+
+    assert pool.cover == 0
+
+
+def test_a_batch_of_entries_is_one_event_a_budget(ledger: Ledger) -> None:
+    ledger.ask(needed=300)
+    before = ledger.budget.version
+    entries: list[LogEntry] = []
+    payment = {"account_id": "account-1", "session_id": "s1", "payer": PAYER, "creation_round": 10, "cost": "3"}
+    for position in range(100):
+        entries.append(
+            LogEntry(
+                epoch=1,
+                position=position + 1,
+                previous_position=position,
+                subject=PaymentSigned.subject,
+                at=NOW,
+                event=payment,
+            )
+        )
+
+    ledger.quota.follow_spend(entries, nothing)
+
+    assert (ledger.stand(), ledger.budget.version) == ((0, 300, 700), before + 1)
+
+
+def test_an_entry_without_its_cost_is_a_broken_one(ledger: Ledger) -> None:
+    entry = LogEntry(
+        epoch=1, position=1, previous_position=0, subject=PaymentSigned.subject, at=NOW, event={}
+    )
+
+    with pytest.raises(KeyError):
+        ledger.quota.follow_spend([entry], nothing)
+    assert ledger.stand() == (0, 0, 1000)

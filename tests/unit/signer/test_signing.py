@@ -1,0 +1,469 @@
+"""What the signer answers, and what it stores: in memory, with a key of the tests."""
+
+import json
+from base64 import b64decode, b64encode
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from contracts.livepeer.payments_pb2 import Payment
+from services.signer.application import AllowanceNeeded, Grant, Outcome, PaymentRequest, Signing
+from services.signer.domain.fence import Fence
+from services.signer.domain.sequence import TicketSequence
+from services.signer.domain.session import PaymentSession
+from services.signer.keys import LocalKey
+from services.signer.rules import ChainView, Limits, PaymentRefusal
+from services.signer.state import StateSeal
+from shared.money import Wei
+from tests.quotes import L1_BLOCK, PREVIOUS_HASH, ROUND, QuoteMaker, body, chain_view
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+RICH = Wei(10**12)
+WIRE_ERROR = 400
+
+
+class Signer:
+    """A signer and one client of it, which grants what is asked."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.now = START
+        self.chain: ChainView | None = chain_view(START)
+        self.signing = Signing(
+            LocalKey(b"\x11" * 32), StateSeal([b"k" * 32]), limits or Limits(), lambda: self.chain
+        )
+
+    def ask(self, text: str, *, account: str = "account-1", grant: Wei | None = RICH) -> Outcome:
+        request = PaymentRequest(account, "key-1", None, None, text)
+        [outcome] = self.signing.sign_all([request], self.now)
+        if isinstance(outcome, AllowanceNeeded) and grant is not None:
+            granted = {0: Grant(outcome.number, grant)}
+            [outcome] = self.signing.sign_all([request], self.now, granted)
+        return outcome
+
+    def pay(self, text: str, **how: Any) -> dict[str, Any]:
+        outcome = self.ask(text, **how)
+        assert isinstance(outcome, str), outcome
+        reply: dict[str, Any] = json.loads(outcome)
+        return reply
+
+    def refused(self, text: str, **how: Any) -> PaymentRefusal:
+        outcome = self.ask(text, **how)
+        assert isinstance(outcome, PaymentRefusal), outcome
+        return outcome
+
+    def wait(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+        if self.chain is not None:
+            self.chain = replace(self.chain, observed_at=self.now)
+
+    def stored(self) -> int:
+        return self.signing.recorder.max_notification_id() or 0
+
+
+@pytest.fixture
+def signer() -> Signer:
+    return Signer()
+
+
+@pytest.fixture
+def quote() -> QuoteMaker:
+    return QuoteMaker(START)
+
+
+def nonces(reply: dict[str, Any]) -> list[int]:
+    payment = Payment.FromString(b64decode(reply["payment"]))
+    return [ticket.sender_nonce for ticket in payment.ticket_sender_params]
+
+
+def sequence_of(reply: dict[str, Any]) -> int:
+    return int(json.loads(b64decode(reply["state"]["State"]))["SequenceNumber"])
+
+
+def test_the_first_payment_covers_ten_seconds(signer: Signer, quote: QuoteMaker) -> None:
+    reply = signer.pay(body(quote.text()))
+
+    assert nonces(reply) == [1]  # 10 s at 10 wei are one ticket of 100 wei
+    assert sequence_of(reply) == 0
+
+
+def test_the_first_ask_is_exactly_the_batch(signer: Signer, quote: QuoteMaker) -> None:
+    outcome = signer.ask(body(quote.text()), grant=None)
+
+    assert isinstance(outcome, AllowanceNeeded)
+    assert (outcome.needed, outcome.wanted, outcome.number) == (101, 101, 1)
+    assert signer.stored() == 0
+
+
+def test_later_asks_are_for_a_minute_of_the_sessions_pace(signer: Signer, quote: QuoteMaker) -> None:
+    first = signer.pay(body(quote.text()), grant=Wei(101))
+    signer.wait(10)
+
+    outcome = signer.ask(body(quote.text(), state=first["state"]), grant=None)
+
+    assert isinstance(outcome, AllowanceNeeded)
+    assert (outcome.needed, outcome.wanted, outcome.number) == (101, 606, 2)
+
+
+def test_an_exact_repeat_gets_the_same_bytes_and_costs_nothing(signer: Signer, quote: QuoteMaker) -> None:
+    first = signer.ask(body(quote.text()))
+    assert isinstance(first, str)
+    signer.wait(5)
+    text = body(quote.text(), state=json.loads(first)["state"])
+    second = signer.ask(text)
+    stored = signer.stored()
+
+    assert signer.ask(text) == second
+    assert signer.stored() == stored
+
+
+def test_a_first_request_repeated_is_one_session(signer: Signer, quote: QuoteMaker) -> None:
+    first = signer.ask(body(quote.text()))
+    stored = signer.stored()
+    signer.wait(2)
+
+    again = signer.ask(body(quote.text(), maxPrice={"price": 99, "currency": "wei", "unit": "seconds"}))
+
+    assert again == first
+    assert signer.stored() == stored
+
+
+def test_the_same_manifest_of_another_account_is_another_session(signer: Signer, quote: QuoteMaker) -> None:
+    mine = signer.pay(body(quote.text()))
+
+    theirs = signer.pay(body(quote.text()), account="account-2")
+
+    assert theirs["state"] != mine["state"]
+    assert nonces(mine) + nonces(theirs) == [1, 2]
+
+
+def test_a_state_of_another_account_is_a_bad_signature(signer: Signer, quote: QuoteMaker) -> None:
+    reply = signer.pay(body(quote.text()))
+
+    refusal = signer.refused(body(quote.text(), state=reply["state"]), account="account-2")
+
+    assert (refusal.status, str(refusal)) == (400, "invalid sig")
+
+
+def test_after_a_lost_reply_the_batch_is_paid_again(signer: Signer, quote: QuoteMaker) -> None:
+    first = signer.pay(body(quote.text()))
+    signer.wait(10)
+    signer.pay(body(quote.text(), state=first["state"]))
+    signer.wait(3)
+
+    text = body(quote.text(), state=first["state"], app="")
+    reply = signer.pay(text + " ")  # other bytes: not a repeat, so the reply before was lost
+
+    session_id = json.loads(b64decode(reply["state"]["State"]))["StateID"]
+    balance = signer.signing.session("account-1", session_id).balance_wei
+    # 10 + 10 + 3 s were used; the orchestrator has the first batch and this one: 3 x 100 wei.
+    assert (sequence_of(reply), nonces(reply)) == (2, [3, 4])
+    assert 300 - 230 <= balance < 300 - 230 + 1
+
+
+def test_an_older_state_continues_from_ours(signer: Signer, quote: QuoteMaker) -> None:
+    replies = [signer.pay(body(quote.text()))]
+    for _ in range(3):
+        signer.wait(10)
+        replies.append(signer.pay(body(quote.text(), state=replies[-1]["state"])))
+    signer.wait(10)
+
+    reply = signer.pay(body(quote.text(), state=replies[0]["state"]))
+
+    assert sequence_of(reply) == 4
+    given = [nonce for each in [*replies, reply] for nonce in nonces(each)]
+    assert given == list(range(1, len(given) + 1))
+
+
+def test_a_state_ahead_of_ours_raises_the_fence(signer: Signer, quote: QuoteMaker) -> None:
+    reply = signer.pay(body(quote.text()))
+    fields = json.loads(b64decode(reply["state"]["State"]))
+    ahead = json.dumps({**fields, "SequenceNumber": 7}).encode()
+    seal = StateSeal([b"k" * 32]).seal("account-1", ahead)
+    state = {"State": b64encode(ahead).decode(), "Sig": b64encode(seal).decode()}
+
+    refusal = signer.refused(body(quote.text(), state=state))
+
+    fence: Fence = signer.signing.repository.get(Fence.create_id(signer.signing.payer))
+    assert refusal.status == 480
+    assert fence.l1_block == L1_BLOCK
+    other = QuoteMaker(START, expiration_block=L1_BLOCK + 50)
+    assert signer.refused(body(other.text(), manifest_id="other")).status == 480
+
+
+def test_behind_the_fence_new_params_are_signed(signer: Signer) -> None:
+    fence = Fence(signer.signing.payer, timestamp=START)
+    fence.raise_to(L1_BLOCK - 11, "test", START)
+    signer.signing.save(fence)
+    old, new = (QuoteMaker(START, expiration_block=L1_BLOCK + ahead) for ahead in (39, 40))
+
+    assert signer.refused(body(old.text())).status == 480
+    assert signer.pay(body(new.text()))
+
+
+def test_parallel_sessions_on_one_set_of_params_share_no_nonce(signer: Signer, quote: QuoteMaker) -> None:
+    requests = [
+        PaymentRequest("account-1", "key-1", None, None, body(quote.text(), manifest_id=f"m{n}"))
+        for n in range(8)
+    ]
+    wishes = signer.signing.sign_all(requests, START)
+
+    grants = {n: Grant(1, RICH) for n in range(8)}
+    replies = signer.signing.sign_all(requests, START, grants)
+
+    assert all(isinstance(wish, AllowanceNeeded) for wish in wishes)
+    given = [nonce for reply in replies if isinstance(reply, str) for nonce in nonces(json.loads(reply))]
+    assert given == list(range(1, 9))
+
+
+def test_at_500_nonces_the_params_are_used_up(signer: Signer, quote: QuoteMaker) -> None:
+    sequence = TicketSequence(
+        signer.signing.payer,
+        quote.recipient_rand_hash.hex(),
+        _params_text(quote),
+        timestamp=START,
+    )
+    sequence.take(499, START)
+    signer.signing.save(sequence)
+
+    last = signer.pay(body(quote.text()))
+    refusal = signer.refused(body(quote.text(), manifest_id="next"))
+
+    assert nonces(last) == [500]
+    assert (refusal.status, refusal.orchestrator_url) == (480, quote.url)
+
+
+def test_a_spare_ticket_is_minted_while_the_balance_would_not_outlive_a_loss(
+    signer: Signer, quote: QuoteMaker
+) -> None:
+    quote.ev, quote.face_value = 1000, 5000
+    reply = signer.pay(body(quote.text()))  # 100 of 1000 wei used
+    signer.wait(3)
+    spare = signer.pay(body(quote.text(), state=reply["state"]))
+    signer.wait(3)
+
+    assert nonces(spare) == [2]
+    assert signer.refused(body(quote.text(), state=spare["state"])).status == 482
+
+
+def test_a_clock_that_steps_back_bills_nothing(signer: Signer, quote: QuoteMaker) -> None:
+    quote.ev = 300
+    reply = signer.pay(body(quote.text()))
+    signer.wait(-60)
+
+    again = signer.pay(body(quote.text(), state=reply["state"]))
+
+    session_id = json.loads(b64decode(again["state"]["State"]))["StateID"]
+    session = signer.signing.session("account-1", session_id)
+    assert int(session.balance_wei) == 2 * 300 - 100
+
+
+def test_nothing_is_signed_past_the_allowance(signer: Signer, quote: QuoteMaker) -> None:
+    first = signer.pay(body(quote.text()), grant=Wei(150))
+    signer.wait(10)
+
+    outcome = signer.ask(body(quote.text(), state=first["state"]), grant=None)
+
+    assert isinstance(outcome, AllowanceNeeded)
+
+
+def test_a_closed_session_asks_quota_anew(signer: Signer, quote: QuoteMaker) -> None:
+    first = signer.pay(body(quote.text()))
+    session_id = json.loads(b64decode(first["state"]["State"]))["StateID"]
+    signer.signing.close_session("account-1", session_id, ask_number=1, idle_seconds=0, now=START)
+    signer.wait(10)
+    text = body(quote.text(), state=first["state"])
+
+    wish = signer.ask(text, grant=None)
+    stale = signer.signing.sign_all(
+        [PaymentRequest("account-1", "key-1", None, None, text)], signer.now, {0: Grant(1, RICH)}
+    )
+
+    assert isinstance(wish, AllowanceNeeded)
+    assert wish.number == 2
+    assert isinstance(stale[0], AllowanceNeeded)  # a grant from before the close is void
+    assert signer.pay(text)
+
+
+def test_a_close_is_stored_once_and_voids_later_grants(signer: Signer) -> None:
+    for ask_number in (1, 1, 2, 2):
+        signer.signing.close_session("account-1", "never-opened", ask_number=ask_number, idle_seconds=0, now=START)
+
+    session = signer.signing.session("account-1", "never-opened")
+    assert (session.version, session.asks, session.closed) == (3, 2, True)
+
+
+def test_a_session_in_use_is_not_closed(signer: Signer, quote: QuoteMaker) -> None:
+    first = signer.pay(body(quote.text()))
+    session_id = json.loads(b64decode(first["state"]["State"]))["StateID"]
+    signer.wait(5)
+
+    with pytest.raises(Exception, match=session_id):
+        signer.ask(body(quote.text(), state=first["state"]), grant=None)
+        signer.signing.close_session("account-1", session_id, ask_number=1, idle_seconds=60, now=signer.now)
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"recipient": bytes(19)}, "ticketParams recipient"),
+    ({"address": bytes(21)}, "address"),
+    ({"recipient_rand_hash": bytes(31)}, "recipientRandHash"),
+    ({"creation_round_hash": bytes(33)}, "creationRoundBlockHash"),
+    ({"creation_round": 0}, "expirationParams"),
+    ({"expiration_block": 0}, "expiration block is 0"),
+    ({"expiration_block": L1_BLOCK + 51}, "too far ahead"),
+    ({"price_per_unit": 0}, "missing or zero priceInfo"),
+    ({"price_per_unit": -1}, "negative priceInfo"),
+    ({"pixels_per_unit": -1}, "negative priceInfo"),
+    ({"ev": 0}, "winProb must be positive"),
+    ({"ev": 1000}, "ticket faceValue too low"),
+    ({"ev": 3_000_000_000_001, "face_value": 10**16}, "max ticket EV"),
+    ({"face_value": 10**18 + 1}, "max faceValue"),
+    ({"face_value": 2**256, "ev": 1}, "longer than 32 bytes"),
+    ({"price_per_unit": 10_000}, "numTickets 1000 exceeds maximum of 100"),
+]
+
+
+@pytest.mark.parametrize(("changes", "text"), BAD)
+def test_a_bad_quote_is_refused_by_name_and_stores_nothing(
+    signer: Signer, changes: dict[str, Any], text: str
+) -> None:
+    refusal = signer.refused(body(QuoteMaker(START, **changes).text()))
+
+    assert refusal.status == WIRE_ERROR
+    assert text in str(refusal)
+    assert signer.stored() == 0
+
+
+REFRESH: list[dict[str, Any]] = [
+    {"expiration_block": L1_BLOCK + 1},
+    {"auth_seconds": 179},
+    {"creation_round": ROUND - 2},
+    {"creation_round_hash": PREVIOUS_HASH},
+    {"creation_round": ROUND + 1},
+]
+
+
+@pytest.mark.parametrize("changes", REFRESH)
+def test_params_that_age_are_refreshed(signer: Signer, changes: dict[str, Any]) -> None:
+    refusal = signer.refused(body(QuoteMaker(START, **changes).text()))
+
+    assert (refusal.status, refusal.orchestrator_url) == (480, "https://orchestrator.test:8935")
+    assert str(refusal) == "refresh session for remote signer"
+
+
+def test_params_of_the_previous_round_are_signed(signer: Signer) -> None:
+    quote = QuoteMaker(START, creation_round=ROUND - 1, creation_round_hash=PREVIOUS_HASH)
+
+    assert signer.pay(body(quote.text()))
+
+
+def test_other_params_under_a_known_hash_are_refused(signer: Signer, quote: QuoteMaker) -> None:
+    signer.pay(body(quote.text()))
+    quote.face_value *= 2
+
+    refusal = signer.refused(body(quote.text(), manifest_id="other"))
+
+    assert "recipientRandHash" in str(refusal)
+
+
+def test_a_price_above_a_ceiling_is_481(signer: Signer, quote: QuoteMaker) -> None:
+    ceiling = {"price": "9.999", "currency": "WEI ", "unit": "Seconds"}
+
+    refusal = signer.refused(body(quote.text(), maxPrice=ceiling))
+
+    assert refusal.status == 481
+    assert str(refusal) == "orchestrator price 10.000 exceeds request maxPrice ceiling 9.999"
+    assert signer.pay(body(quote.text(), maxPrice={**ceiling, "price": 10}))
+
+
+def test_the_first_price_of_a_session_is_its_ceiling(signer: Signer, quote: QuoteMaker) -> None:
+    first = signer.pay(body(quote.text()))
+    dearer = QuoteMaker(START, price_per_unit=11)
+    signer.wait(3)
+
+    refusal = signer.refused(body(dearer.text(), state=first["state"]))
+
+    assert "initial session price ceiling 10.000" in str(refusal)
+
+
+def test_a_refusal_leaves_one_trace_in_ten_seconds(signer: Signer, quote: QuoteMaker) -> None:
+    first = signer.pay(body(quote.text()))
+    stored = signer.stored()
+    text = body(quote.text(), state=first["state"], app="another")
+
+    for _ in range(5):
+        signer.refused(text)
+        signer.wait(1)
+
+    assert signer.stored() == stored + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal_text"),
+    [
+        ({"reserve": Wei(0)}, "no sender reserve"),
+        ({"deposit": Wei(0)}, "no sender deposit"),
+        ({"withdraw_round": ROUND + 1}, "set to unlock soon"),
+    ],
+)
+def test_without_funds_nothing_is_signed(
+    signer: Signer, quote: QuoteMaker, changes: dict[str, Any], refusal_text: str
+) -> None:
+    signer.chain = chain_view(START, **changes)
+
+    assert refusal_text in str(signer.refused(body(quote.text())))
+
+
+def test_without_a_view_of_the_chain_the_answer_is_503(signer: Signer, quote: QuoteMaker) -> None:
+    signer.chain = None
+
+    assert signer.refused(body(quote.text())).status == 503
+
+
+def test_only_listed_recipients_are_paid(quote: QuoteMaker) -> None:
+    signer = Signer(Limits(recipients=frozenset({bytes(20)})))
+
+    assert signer.refused(body(quote.text())).status == 403
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ("[]", "JSON object"),
+        ("{}", "missing orchestrator"),
+        ('{"orchestrator": 5}', "orchestrator must be a string"),
+        ('{"orchestrator": "!"}', "orchestrator is not base64"),
+        ('{"orchestrator": "AAAA"}', "orchestrator"),
+        ('{"orchestrator": "", "state": 1}', "state must be an object"),
+        ('{"orchestrator": "", "maxPrice": {"price": "1e999999999"}}', "positive decimal"),
+        ('{"orchestrator": "", "maxPrice": {"price": -1}}', "positive decimal"),
+        ('{"orchestrator": "", "ManifestID": {}}', "ManifestID must be a string"),
+        ('{"orchestrator": "", "capabilities": "?"}', "capabilities is not base64"),
+    ],
+)
+def test_an_unreadable_body_is_400_by_name(signer: Signer, text: str, message: str) -> None:
+    refusal = signer.refused(text)
+
+    assert refusal.status == WIRE_ERROR
+    assert message in str(refusal)
+    assert signer.stored() == 0
+
+
+def test_replay_gives_the_live_state(signer: Signer, quote: QuoteMaker) -> None:
+    reply = signer.pay(body(quote.text()), grant=Wei(350))
+    for _ in range(5):
+        signer.wait(7)
+        reply = signer.pay(body(quote.text(), state=reply["state"]))
+    session_id = json.loads(b64decode(reply["state"]["State"]))["StateID"]
+    live = signer.signing.session("account-1", session_id)
+
+    signer.signing.forget(live.id)
+    replayed: PaymentSession = signer.signing.repository.get(live.id)
+
+    assert vars(replayed) == vars(live)
+
+
+def _params_text(quote: QuoteMaker) -> str:
+    return b64encode(quote.message().ticket_params.SerializeToString(deterministic=True)).decode()
