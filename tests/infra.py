@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from services.provisioner import databases
 from tilt import leash
 from tilt.child import open_log, tail
-from services.provisioner import databases
 from tilt.servers import nats, postgres
 from tilt.servers.waiting import NoAnswerError
 from tilt.slot import Slot, take

@@ -12,6 +12,7 @@ from services.edge import docs, wire
 from services.edge.openapi_document import complete
 from services.edge.parts import Parts
 from services.edge.problems import (
+    UNPROCESSABLE,
     WIRE_PATHS,
     Problem,
     Refused,
@@ -24,8 +25,6 @@ from services.edge.routes import accounts, usage
 from services.edge.routes.access import unavailable
 from shared.bus import CommandRefusedError, ServiceUnavailableError
 
-NOT_FOUND = 404
-STATUS_BY_CODE = {"account_not_found": 404, "key_not_found": 404, "session_not_found": 404}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": title(status)} for status in (400, 401, 403, 404, 409, 422, 503)
 }
@@ -47,6 +46,7 @@ def make_app(parts: Parts | None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         default_response_class=LineResponse,
+        generate_unique_id_function=lambda route: route.name,
         responses=RESPONSES,
     )
     app.state.parts = parts
@@ -89,8 +89,14 @@ async def _on_http(request: Request, error: Exception) -> Response:
 async def _on_command_refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, CommandRefusedError)
     code = error.refusal.code
-    status = STATUS_BY_CODE.get(code) or (422 if code.startswith("bad_") else 409)
-    return _problem(request, Refused(status, code, error.refusal.message))
+    return _problem(request, Refused(_status_of(code), code, error.refusal.message))
+
+
+def _status_of(code: str) -> int:
+    """Services name their refusals so that the kind shows."""
+    if code.endswith("_not_found"):
+        return 404
+    return UNPROCESSABLE if code.startswith("bad_") else 409
 
 
 async def _on_unavailable(request: Request, _: Exception) -> Response:

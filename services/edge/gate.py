@@ -22,6 +22,7 @@ from shared import telemetry
 log = structlog.get_logger()
 
 BODY_BYTES_MAX = 64 * 1024
+DISCARDED_BYTES_MAX = 1024 * 1024  # read and dropped, as a client that still writes hears no answer
 HEAD_BYTES_MAX = 16 * 1024
 BODY_SECONDS = 10.0
 CLIENT_GONE = 499
@@ -139,7 +140,7 @@ async def _body(head: Headers, receive: Receive) -> bytes:
     if length is None and b"transfer-encoding" not in head:
         return b""
     # The parser has checked that it is a number.
-    if length is not None and int(length) > BODY_BYTES_MAX:
+    if length is not None and int(length) > DISCARDED_BYTES_MAX:
         raise _too_large()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -157,11 +158,15 @@ async def _read(receive: Receive) -> bytes:
             raise ClientGone
         part = message["body"]
         size += len(part)
-        if size > BODY_BYTES_MAX:
+        if size <= BODY_BYTES_MAX:
+            parts.append(part)
+        elif size > DISCARDED_BYTES_MAX:
             raise _too_large()
-        parts.append(part)
         if not message["more_body"]:
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            break
+    if size > BODY_BYTES_MAX:
+        raise _too_large()
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _too_large() -> OverLimit:

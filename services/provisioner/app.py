@@ -8,6 +8,7 @@ import json
 import sys
 
 import uvicorn
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -24,6 +25,7 @@ def make_roles(settings: ProvisionerSettings) -> None:
         return
     passwords: dict[str, str] = json.loads(settings.role_passwords.get_secret_value())
     dsn = settings.admin_dsn.get_secret_value()
+    databases.ensure_database(make_conninfo(dsn, dbname="postgres"), str(conninfo_to_dict(dsn)["dbname"]))
     databases.ensure_roles(dsn, passwords)
     databases.ensure_schemas(dsn, passwords)
 

@@ -17,6 +17,8 @@ log = structlog.get_logger()
 DUPLICATE_WINDOW_SECONDS = 120
 ACK_WAIT_SECONDS = 30
 MESSAGE_BYTES_MAX = 1024 * 1024
+CHANGEABLE = ("subjects", "max_age", "max_bytes", "max_msg_size", "num_replicas")
+BUCKET_BYTES_MAX = 64 * 1024 * 1024
 
 
 def streams(settings: ProvisionerSettings) -> list[StreamConfig]:
@@ -44,7 +46,7 @@ def _bucket(name: str, settings: ProvisionerSettings) -> StreamConfig:
         name=f"KV_{name}",
         subjects=[f"$KV.{name}.>"],
         max_msgs_per_subject=1,
-        max_bytes=settings.max_bytes,
+        max_bytes=BUCKET_BYTES_MAX,
         max_msg_size=MESSAGE_BYTES_MAX,
         num_replicas=settings.replicas,
         allow_rollup_hdrs=True,
@@ -85,10 +87,15 @@ async def ensure(client: Client, settings: ProvisionerSettings) -> int:
 async def _ensure_stream(jetstream: JetStreamContext, config: StreamConfig) -> bool:
     assert config.name is not None
     try:
-        await jetstream.stream_info(config.name)
+        there = (await jetstream.stream_info(config.name)).config
     except NotFoundError:
         await jetstream.add_stream(config)
         log.info("stream_made", stream=config.name)
+        return True
+    declared = {name: getattr(config, name) for name in CHANGEABLE}
+    if any(value is not None and getattr(there, name) != value for name, value in declared.items()):
+        await jetstream.update_stream(config)
+        log.info("stream_changed", stream=config.name)
         return True
     return False
 
@@ -110,7 +117,7 @@ async def watch(client: Client, settings: ProvisionerSettings) -> AsyncIterator[
         try:
             await ensure(client, settings)
         except (NatsError, TimeoutError) as problem:
-            log.warning("provisioning_waits", problem=repr(problem))
+            log.warning("provisioning_waits", problem=str(problem) or repr(problem))
             yield False
         else:
             yield True

@@ -20,7 +20,6 @@ from tests import infra
 from tests.integration.processes import pid_of, until
 from tilt.child import Process
 from tilt.servers import nats, postgres
-from tilt.servers.ports import Ports, is_free
 from tilt.slot import Slot
 from tilt.supervisor import Supervisor
 
@@ -259,20 +258,6 @@ class TestNatsStore:
 
     async def _connect(self, port: int) -> Client:
         return await client.connect(f"nats://127.0.0.1:{port}", user="admin", password=self.ADMIN.password)
-
-
-class TestPorts:
-    def test_a_port_is_remembered(self, tmp_path: Path) -> None:
-        first = Ports(tmp_path / "ports.json", range(28_950, 28_960))
-        chosen = first.port("nats"), first.port("postgres")
-
-        again = Ports(tmp_path / "ports.json", range(28_950, 28_960))
-
-        assert (again.port("nats"), again.port("postgres")) == chosen
-        assert chosen[0] != chosen[1]
-
-    def test_a_port_that_listens_is_not_free(self, nats: infra.Nats) -> None:
-        assert not is_free(nats.port)
 
 
 def _compute(dsn: str) -> None:

@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import infra
 from tilt import slot
+from tilt.servers.ports import Ports, is_free
 
 
 class TestSlots:
@@ -49,3 +51,17 @@ class TestSlots:
         assert list(slot.remove_free_slots(tmp_path)) == [first.directory]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "uv"]
         second.release()
+
+
+class TestPorts:
+    def test_a_port_is_remembered(self, tmp_path: Path) -> None:
+        first = Ports(tmp_path / "ports.json", range(28_950, 28_960))
+        chosen = first.port("nats"), first.port("postgres")
+
+        again = Ports(tmp_path / "ports.json", range(28_950, 28_960))
+
+        assert (again.port("nats"), again.port("postgres")) == chosen
+        assert chosen[0] != chosen[1]
+
+    def test_a_port_that_listens_is_not_free(self, nats: infra.Nats) -> None:
+        assert not is_free(nats.port)

@@ -23,13 +23,14 @@ PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
 STORE_BYTES_MAX = 8 * 1024**3
 MEMORY_BYTES_MAX = 256 * 1024**2
 ANSWER_TIMEOUT_SECONDS = 1.0
+RESPONSES_MAX = 4  # payments may be answered in parts
 
 
 @dataclass(frozen=True)
 class User:
     """Who may connect, and what it may say and hear; what is not listed is refused.
 
-    A user that subscribes may always answer what it is asked there, once per message.
+    A user that subscribes may always answer what it is asked there, a few times per message.
     """
 
     name: str
@@ -104,7 +105,7 @@ def _entry(user: User) -> dict[str, Any]:
     permissions = {
         "publish": _allowed(user.publish),
         "subscribe": _allowed(user.subscribe),
-        "allow_responses": True,
+        "allow_responses": {"max": RESPONSES_MAX, "expires": "1m"},
     }
     return {"user": user.name, "password": user.password, "permissions": permissions}
 

@@ -106,6 +106,7 @@ async def revoke_key(
 @router.get("/{account_id}/limits", dependencies=NEEDS_KEY, tags=["Limits"])
 async def read_limits(account_id: ReadableAccount, parts: TheParts) -> models.Limits:
     """Read what an account may spend, and what is left of it."""
+    await ask(parts.client, contract.GetAccount(account_id=account_id), contract.AccountView)
     asked = quota.ReadBudget(account_id=account_id)
     return _limits(await ask(parts.client, asked, quota.BudgetView))
 

@@ -1,0 +1,222 @@
+"""What the chain says about our money: funds of payers, rounds, redeemed tickets.
+
+Each is remembered when it changes. Hashes and addresses are 0x and lower-case hex digits, amounts
+are wei.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from eventsourcing.domain import Aggregate, event
+
+from shared.money import Wei
+
+REPEAT_AFTER = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """What a payer has in the TicketBroker; `withdraw_round` is 0 unless it was unlocked once."""
+
+    deposit: Wei
+    reserve: Wei
+    withdraw_round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The last initialised round. Tickets of it or of the one before may be signed."""
+
+    number: int
+    block_hash: str
+    previous_block_hash: str
+    ticket_validity_rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The chain at one block."""
+
+    chain_id: int
+    block: int
+    block_hash: str
+    l1_block: int
+    round: Round
+    pool_size: int
+    funds_by_payer: dict[str, Funds]
+
+
+@dataclass(frozen=True, slots=True)
+class RedeemedTicket:
+    """A winner that was redeemed; `paid` is 0 if there was nothing left to pay it from."""
+
+    payer: str
+    recipient: str
+    recipient_rand_hash: str
+    sender_nonce: int
+    face_value: Wei
+    win_prob: str
+    aux_data: str
+    paid: Wei
+    tx_hash: str
+    log_index: int
+    block: int
+    block_hash: str
+
+
+class Deposit(Aggregate):
+    """The funds of one payer, as they were seen."""
+
+    TOPIC = "deposit_watcher.deposit"
+
+    class Event(Aggregate.Event):
+        TOPIC = "deposit_watcher.deposit.event"
+
+    class Opened(Event, Aggregate.Created):
+        TOPIC = "deposit_watcher.deposit_opened"
+        chain_id: int
+        payer: str
+
+    class FundsObserved(Event):
+        TOPIC = "deposit_watcher.funds_observed"
+        payer: str
+        deposit: Wei
+        reserve: Wei
+        withdraw_round: int
+        pool_size: int
+        l1_block: int
+        block_hash: str
+
+    @staticmethod
+    def create_id(chain_id: int, payer: str) -> UUID:
+        return uuid5(NAMESPACE_URL, f"/chains/{chain_id}/payers/{payer}/deposit")
+
+    @event(Opened)
+    def __init__(self, chain_id: int, payer: str, timestamp: datetime) -> None:
+        self.payer = payer
+        self.seen: list[int] = []
+        self.seen_at = timestamp
+
+    def observe(self, observation: Observation, now: datetime) -> None:
+        """Remember the funds if they changed, and once a minute anyhow."""
+        funds, pool_size = observation.funds_by_payer[self.payer], observation.pool_size
+        seen = [funds.deposit, funds.reserve, funds.withdraw_round, pool_size]
+        if seen != self.seen or now - self.seen_at >= REPEAT_AFTER:
+            l1_block, block_hash = observation.l1_block, observation.block_hash
+            self._funds_observed(
+                self.payer,
+                funds.deposit,
+                funds.reserve,
+                funds.withdraw_round,
+                pool_size,
+                l1_block,
+                block_hash,
+                now,
+            )
+
+    @event(FundsObserved)
+    def _funds_observed(
+        self,
+        payer: str,
+        deposit: Wei,
+        reserve: Wei,
+        withdraw_round: int,
+        pool_size: int,
+        l1_block: int,
+        block_hash: str,
+        timestamp: datetime,
+    ) -> None:
+        self.seen = [deposit, reserve, withdraw_round, pool_size]
+        self.seen_at = timestamp
+
+
+class Rounds(Aggregate):
+    """The rounds of one chain, each told once."""
+
+    TOPIC = "deposit_watcher.rounds"
+
+    class Event(Aggregate.Event):
+        TOPIC = "deposit_watcher.rounds.event"
+
+    class Opened(Event, Aggregate.Created):
+        TOPIC = "deposit_watcher.rounds_opened"
+        chain_id: int
+
+    class RoundChanged(Event):
+        TOPIC = "deposit_watcher.round_changed"
+        round: int
+        round_hash: str
+        ticket_validity_rounds: int
+
+    @staticmethod
+    def create_id(chain_id: int) -> UUID:
+        return uuid5(NAMESPACE_URL, f"/chains/{chain_id}/rounds")
+
+    @event(Opened)
+    def __init__(self, chain_id: int, timestamp: datetime) -> None:
+        self.last = -1
+
+    def observe(self, observed: Round, now: datetime) -> None:
+        if observed.number != self.last:
+            validity = observed.ticket_validity_rounds
+            self._round_changed(observed.number, observed.block_hash, validity, now)
+
+    @event(RoundChanged)
+    def _round_changed(
+        self,
+        round: int,  # noqa: A002 (the event's field, as in the contract)
+        round_hash: str,
+        ticket_validity_rounds: int,
+        timestamp: datetime,
+    ) -> None:
+        self.last = round
+
+
+class Redemption(Aggregate):
+    """One redeemed ticket, known by its place on the chain; written once."""
+
+    TOPIC = "deposit_watcher.redemption"
+
+    class Event(Aggregate.Event):
+        TOPIC = "deposit_watcher.redemption.event"
+
+    class TicketRedeemed(Event, Aggregate.Created):
+        TOPIC = "deposit_watcher.ticket_redeemed"
+        chain_id: int
+        payer: str
+        recipient: str
+        recipient_rand_hash: str
+        sender_nonce: int
+        face_value: Wei
+        win_prob: str
+        aux_data: str
+        paid: Wei
+        tx_hash: str
+        log_index: int
+        block: int
+        block_hash: str
+
+    @staticmethod
+    def create_id(chain_id: int, tx_hash: str, log_index: int) -> UUID:
+        return uuid5(NAMESPACE_URL, f"/chains/{chain_id}/transactions/{tx_hash}/logs/{log_index}")
+
+    @event(TicketRedeemed)
+    def __init__(
+        self,
+        chain_id: int,
+        payer: str,
+        recipient: str,
+        recipient_rand_hash: str,
+        sender_nonce: int,
+        face_value: Wei,
+        win_prob: str,
+        aux_data: str,
+        paid: Wei,
+        tx_hash: str,
+        log_index: int,
+        block: int,
+        block_hash: str,
+        timestamp: datetime,
+    ) -> None:
+        self.paid = paid

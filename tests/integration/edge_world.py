@@ -1,0 +1,218 @@
+"""The edge and accounts as processes, and stand-ins for the services behind them on the bus."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from contracts import metering, quota, signer
+from contracts.message import Message, Refusal
+from shared.bus import connect
+from tests import infra
+from tests.integration.service_process import provision_accounts, service
+from tilt.slot import Slot
+
+ADMIN_KEY = "an-administrators-key-of-these-tests"
+PEPPER = "a-pepper-of-these-tests-and-no-other-0123"
+NOW = datetime(2031, 5, 17, 8, tzinfo=UTC)
+SIGNED = signer.OrchestratorInfoSigned(address="0x" + "Ab" * 20, signature="0x" + "cd" * 65)
+FUNDS = 2**100 + 1
+
+
+class StandIns:
+    """Signer, quota and metering: they answer what the test asked for in the request itself."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.payments: list[signer.GeneratePayment] = []
+        self.messages = 0
+        self.usage_asked: list[metering.QueryUsage] = []
+        self._subscriptions: dict[str, Subscription] = {}
+
+    async def serve(self, name: str) -> None:
+        self._subscriptions[name] = await self.client.subscribe(f"cmd.{name}.>", cb=self._on_message)
+        await self.client.flush()
+
+    async def leave(self, name: str) -> None:
+        await self._subscriptions.pop(name).unsubscribe()
+        await self.client.flush()
+
+    async def _on_message(self, message: Msg) -> None:
+        if message.subject.startswith(signer.GeneratePayments.subject):
+            requests = signer.GeneratePayments.model_validate_json(message.data).requests
+            self.payments += requests
+            self.messages += 1
+            for index, request in enumerate(requests):  # one answer a message: the hardest case
+                if "hang" in request.body:
+                    continue
+                answers = signer.PaymentAnswers(answers=[_pay(index, request)])
+                await message.respond(answers.model_dump_json().encode())
+            return
+        reply = self._answer(message.subject, message.data)
+        await message.respond(reply.model_dump_json().encode())
+
+    def _answer(self, subject: str, data: bytes) -> Message:  # noqa: PLR0911
+        match subject:
+            case signer.SignOrchestratorInfo.subject:
+                return SIGNED
+            case signer.ReadSession.subject:
+                return _session(signer.ReadSession.model_validate_json(data))
+            case quota.ReadBudget.subject:
+                return _budget(quota.ReadBudget.model_validate_json(data).account_id, 7)
+            case quota.SetSpendLimit.subject:
+                command = quota.SetSpendLimit.model_validate_json(data)
+                return _budget(command.account_id, command.spend_limit)
+            case quota.ReadPool.subject:
+                return _pool()
+            case metering.ListSessions.subject:
+                return metering.SessionPage(sessions=[])
+            case metering.QueryUsage.subject:
+                asked = metering.QueryUsage.model_validate_json(data)
+                self.usage_asked.append(asked)
+                return _usage(asked)
+        return Refusal(code="bad_command", message=f"nobody serves {subject}")
+
+
+def _pay(index: int, request: signer.GeneratePayment) -> signer.PaymentAnswer:
+    asked = json.loads(request.body)
+    if "refuse" in asked:
+        return signer.PaymentRefusedAnswer(
+            index=index, reason="told_to", message="told to", **asked["refuse"]
+        )
+    return signer.PaymentSignedAnswer(index=index, body=json.dumps({"payment": asked.get("name")}))
+
+
+def _session(asked: signer.ReadSession) -> Message:
+    if asked.session_id != f"session-of-{asked.account_id}":
+        return Refusal(code="session_not_found", message=f"there is no session {asked.session_id}")
+    return signer.SessionView(
+        session_id=asked.session_id,
+        account_id=asked.account_id,
+        user_id=None,
+        stream_id="stream-1",
+        key_id="keyNumberOne",
+        manifest_id="manifest",
+        app="",
+        job_type="live",
+        orchestrator="0x01",
+        recipient="0x02",
+        closed=False,
+        payments=2,
+        tickets=3,
+        cost_wei=FUNDS,
+        allowance_left_wei=5,
+        timeline=[signer.TimelineEntry(at=NOW, event="refused", text="402: the limit is reached")],
+    )
+
+
+def _budget(account_id: str, limit: int) -> quota.BudgetView:
+    return quota.BudgetView(
+        account_id=account_id, spend_limit=limit, spent=3, held=1, remaining=limit - 4, suspended=False
+    )
+
+
+def _pool() -> quota.PoolView:
+    return quota.PoolView(
+        payer="0x03", deposit=FUNDS, reserve=1, cover=2, exposure=3, held=4, round=5, observed_at=NOW
+    )
+
+
+def _usage(asked: metering.QueryUsage) -> metering.UsagePage:
+    group: dict[str, str | None] = {key: f"{key}-1" for key in asked.group_by}
+    row = metering.UsageRow(group=group, payments=1, tickets=2, cost_wei=FUNDS, ev_wei=4, fee_wei=5)
+    return metering.UsagePage(rows=[row])
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Mapping[str, str]  # whatever their case
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+@dataclass
+class World:
+    url: str
+    operators_url: str
+    session: aiohttp.ClientSession
+    stand_ins: StandIns
+    admin: Client
+    log: Path
+
+    async def call(  # noqa: PLR0913 (what a request consists of)
+        self,
+        method: str,
+        path: str,
+        *,
+        key: str | None = None,
+        body: Any = None,
+        data: Any = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        sent = {**({"Authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
+        if body is not None:
+            data = json.dumps(body).encode()
+            sent.setdefault("Content-Type", "application/json")
+        async with self.session.request(method, self.url + path, data=data, headers=sent) as response:
+            return Answer(response.status, response.headers, await response.text())
+
+    async def manage(self, method: str, path: str, body: Any = None) -> Answer:
+        return await self.call(method, path, key=ADMIN_KEY, body=body)
+
+    async def new_key(self, account_id: str, user_id: str | None = None) -> Any:
+        """Open the account if need be, and issue a key that works."""
+        await self.manage("POST", "/v1/accounts", {"account_id": account_id})
+        issued = await self.manage("POST", f"/v1/accounts/{account_id}/keys", {"user_id": user_id})
+        assert issued.status == 201, issued.text
+        return issued.json
+
+    async def until_status(self, status: int, key: str, path: str = "/v1/me") -> None:
+        """Wait at most a second: what was commanded acts at once."""
+        async with asyncio.timeout(1):
+            while (await self.call("GET", path, key=key)).status != status:  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def running_edge(nats: infra.Nats, dsn: str, slot: Slot, directory: Path) -> AsyncIterator[World]:
+    admin = await connect("admin", nats.url())
+    await provision_accounts(admin)
+    stand_ins = StandIns(admin)
+    for name in ("signer", "quota", "metering"):
+        await stand_ins.serve(name)
+    orchestrators = directory / "orchestrators.json"
+    orchestrators.write_text(json.dumps([{"address": "https://one.example", "capabilities": ["live/a"]}]))
+    accounts = {"POSTGRES_DSN": dsn, "NATS_URL": nats.url("accounts"), "CREATE_TABLES": "true"}
+    public_port, health_port = slot.port("edge-public"), slot.port("edge")
+    edge = {
+        "NATS_URL": nats.url("edge"),
+        "PUBLIC_PORT": str(public_port),
+        "PUBLIC_URL": f"http://127.0.0.1:{public_port}",
+        "KEY_PEPPER": PEPPER,
+        "ADMIN_KEY_HASHES": hashlib.sha256(ADMIN_KEY.encode()).hexdigest(),
+        "DISCOVERY_FILE": str(orchestrators),
+        "PAYMENT_TIMEOUT_SECONDS": "1",
+        "LOG_LEVEL": "debug",
+    }
+    log = directory / "edge.log"
+    async with (
+        service("accounts", slot.port("accounts"), accounts, directory / "accounts.log"),
+        service("edge", health_port, edge, log),
+        aiohttp.ClientSession() as session,
+    ):
+        yield World(edge["PUBLIC_URL"], f"http://127.0.0.1:{health_port}", session, stand_ins, admin, log)
+    await admin.close()

@@ -1,0 +1,265 @@
+"""The local world: every server, service and neighbour, each a process of its own.
+
+Everything is real and comes from wheels and npm packages. A slot's directory holds all state.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import anyio.to_thread
+from coincurve import PrivateKey
+
+from contracts.streams import PUBLISHERS, SERVICES, permissions_of
+from shared.keccak import keccak
+from tilt.chain import node
+from tilt.chain import world as chain_world
+from tilt.chain.install import install
+from tilt.child import Process, when_done
+from tilt.servers import nats, postgres
+from tilt.slot import Slot
+
+DATABASE = "clearinghouse"
+DEPOSIT_WEI = 10 * 10**18
+RESERVE_WEI = 10 * 10**18
+READY_WITHIN_SECONDS = 60.0
+PROBE_SECONDS = 2.0
+CHAIN_ID = 42161
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run may choose; the orchestrator's terms make winners frequent."""
+
+    ticket_ev_wei: int = 10**11
+    face_value_wei: int = 4 * 10**11
+    price_per_unit: int = 5 * 10**10
+    spend_limit_wei: int = 10**16
+    idle_seconds: int = 120
+    log_level: str = "info"
+
+
+class World:
+    """The processes of one slot, and where to reach them."""
+
+    def __init__(self, slot: Slot, options: Options | None = None) -> None:
+        self.slot = slot
+        self.options = options or Options()
+        self.directory = slot.directory
+        self.chain_directory = slot.directory / "chain"
+        self.discovery_file = slot.directory / "discovery.json"
+        self.admin_key = slot.secret("admin-key")
+        self.payer_key_path = self._key("payer")
+        self.orchestrator_key_path = self._key("orchestrator")
+        self.payer = _address_of(self.payer_key_path)
+
+    # Where things are
+
+    @property
+    def public_url(self) -> str:
+        return f"http://127.0.0.1:{self.slot.port('edge')}"
+
+    @property
+    def orchestrator_url(self) -> str:
+        return f"http://127.0.0.1:{self.slot.port('orchestrator')}"
+
+    @property
+    def rpc_url(self) -> str:
+        return f"http://127.0.0.1:{self.slot.port('anvil')}"
+
+    def health_url(self, process: str) -> str:
+        return f"http://127.0.0.1:{self.slot.port(f'{process}-health')}"
+
+    def dsn(self, role: str = postgres.SUPERUSER, database: str = DATABASE) -> str:
+        address = postgres.Address("127.0.0.1", self.slot.port("postgres"))
+        return address.dsn(role=role, password=self.slot.secret(f"postgres-{role}"), database=database)
+
+    def nats_url(self, user: str) -> str:
+        return f"nats://{user}:{self.slot.secret(f'nats-{user}')}@127.0.0.1:{self.slot.port('nats')}"
+
+    # What runs
+
+    def prepare(self) -> None:
+        """Install what npm brings and write what the servers read. Idempotent."""
+        install()
+        self.chain_directory.mkdir(parents=True, exist_ok=True)
+        postgres.prepare(self.directory / "postgres", password=self.slot.secret("postgres-postgres"))
+        users = [nats.admin(self.slot.secret("nats-admin"))]
+        for service in SERVICES:
+            may = permissions_of(service)
+            password = self.slot.secret(f"nats-{service}")
+            users.append(nats.User(service, password, publish=may.publish, subscribe=may.subscribe))
+        config = nats.Config(self.directory / "nats", self.slot.port("nats"), users)
+        config.write(self.directory / "nats.conf")
+
+    def servers(self) -> list[Process]:
+        """What the services stand on, up to the deployed contracts."""
+        data = self.directory / "postgres"
+        return [
+            Process(
+                "postgres",
+                postgres.argv(data, self.slot.port("postgres")),
+                postgres.ENVIRONMENT,
+                ready=partial(postgres.is_ready, self.dsn(database="postgres")),
+                user=postgres.system_user(),
+                stop_signal=postgres.STOP_SIGNAL,
+            ),
+            Process(
+                "nats",
+                nats.argv(self.directory / "nats.conf"),
+                ready=partial(nats.is_ready, self.slot.port("nats")),
+            ),
+            Process(
+                "anvil",
+                node.argv(port=self.slot.port("anvil"), directory=self.chain_directory),
+                ready=partial(node.is_ready, self.rpc_url),
+            ),
+            Process(
+                "deploy",
+                [*_python("tilt.chain"), "deploy", *self._deployment()],
+                ready=when_done,
+                restart=False,
+                after=["anvil"],
+                ready_within_seconds=READY_WITHIN_SECONDS,
+            ),
+            self._service(
+                "provisioner",
+                after=["postgres", "nats"],
+                nats_user="admin",
+                ADMIN_DSN=self.dsn(),
+                ROLE_PASSWORDS=json.dumps({role: self.slot.secret(f"postgres-{role}") for role in PUBLISHERS}),
+            ),
+        ]
+
+    def services(self) -> list[Process]:
+        """Our own processes; the contracts are deployed by now."""
+        made = chain_world.load(self.chain_directory)
+        assert made is not None
+        state_key = hashlib.sha256(self.slot.secret("state-key").encode()).hexdigest()
+        signer = {"DEVELOPMENT_KEY_PATH": str(self.payer_key_path), "STATE_KEYS": state_key}
+        return [
+            self._service("accounts"),
+            self._service(
+                "quota",
+                DEFAULT_SPEND_LIMIT_WEI=str(self.options.spend_limit_wei),
+                IDLE_SECONDS=str(self.options.idle_seconds),
+            ),
+            self._service("metering"),
+            self._service("signer", arguments=["handlers"], after=["quota"], **signer),
+            self._service("signer", arguments=["relay"], name="signer-relay", after=["signer"], **signer),
+            self._service(
+                "deposit_watcher",
+                RPC_URL=self.rpc_url,
+                CONTROLLER_ADDRESS=made.controller,
+                PAYERS=self.payer,
+                SCAN_FROM_BLOCK=str(made.first_block),
+            ),
+            self._service(
+                "edge",
+                PUBLIC_PORT=str(self.slot.port("edge")),
+                PUBLIC_URL=self.public_url,
+                KEY_PEPPER=self.slot.secret("key-pepper"),
+                ADMIN_KEY_HASHES=hashlib.sha256(self.admin_key.encode()).hexdigest(),
+                DISCOVERY_FILE=str(self.discovery_file),
+            ),
+            self._orchestrator(),
+        ]
+
+    def _orchestrator(self) -> Process:
+        options = {
+            "--port": self.slot.port("orchestrator"),
+            "--rpc": self.rpc_url,
+            "--world": self.chain_directory / "world.json",
+            "--key-file": self.orchestrator_key_path,
+            "--state-dir": self.directory / "orchestrator",
+            "--ticket-ev-wei": self.options.ticket_ev_wei,
+            "--face-value-wei": self.options.face_value_wei,
+            "--price-per-unit": self.options.price_per_unit,
+        }
+        flat = [str(word) for pair in options.items() for word in pair]
+        return Process(
+            "orchestrator",
+            [*_python("tilt.orchestrator"), *flat],
+            ready=_answers(f"{self.orchestrator_url}/discovery"),
+            ready_within_seconds=READY_WITHIN_SECONDS,
+        )
+
+    def _service(
+        self,
+        service: str,
+        *,
+        name: str = "",
+        arguments: list[str] | None = None,
+        after: list[str] | None = None,
+        nats_user: str = "",
+        **settings: str,
+    ) -> Process:
+        """A service's process with its settings, and nothing else of ours in its environment."""
+        values = {
+            "NATS_URL": self.nats_url(nats_user or service),
+            "HTTP_PORT": str(self.slot.port(f"{name or service}-health")),
+            "LOG_LEVEL": self.options.log_level,
+            **settings,
+        }
+        if service in PUBLISHERS:
+            values |= {"POSTGRES_DSN": self.dsn(service), "CREATE_TABLES": "true"}
+        inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "PYTHONPATH") if key in os.environ}
+        return Process(
+            name or service,
+            [*_python(f"services.{service}.app"), *(arguments or [])],
+            {**inherited, **{f"{service.upper()}_{key}": value for key, value in values.items()}},
+            ready=_answers(f"{self.health_url(name or service)}/readyz"),
+            after=after or [],
+            ready_within_seconds=READY_WITHIN_SECONDS,
+        )
+
+    def _deployment(self) -> list[str]:
+        options = {
+            "--rpc": self.rpc_url,
+            "--dir": self.chain_directory,
+            "--payer-key-file": self.payer_key_path,
+            "--orchestrator-key-file": self.orchestrator_key_path,
+            "--deposit-wei": DEPOSIT_WEI,
+            "--reserve-wei": RESERVE_WEI,
+        }
+        return [str(word) for pair in options.items() for word in pair]
+
+    def _key(self, name: str) -> Path:
+        """A private key in hex, made at the first run of the slot and kept."""
+        path = self.directory / f"{name}.key"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text("0x" + secrets.token_hex(32))
+        return path
+
+
+def _python(module: str) -> list[str]:
+    return [sys.executable, "-m", module]
+
+
+def _address_of(path: Path) -> str:
+    public = PrivateKey(bytes.fromhex(path.read_text().removeprefix("0x"))).public_key
+    return "0x" + keccak(public.format(compressed=False)[1:])[-20:].hex()
+
+
+def _answers(url: str) -> Callable[[], Awaitable[bool]]:
+    async def ready() -> bool:
+        return await anyio.to_thread.run_sync(_is_ok, url)
+
+    return ready
+
+
+def _is_ok(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:  # noqa: S310 (our own URLs)
+            return bool(answer.status == 200)  # noqa: PLR2004
+    except (urllib.error.URLError, OSError):
+        return False
