@@ -13,7 +13,7 @@ setup: ## Make .venv with the locked packages (all others call it)
 	@sh tilt/setup.sh
 
 run: setup ## Run everything locally and one real payment session; ONCE=1 stops after the summary
-	@ONCE=$(ONCE) $(PYTHON) -m tilt.run
+	@$(PYTHON) -m tilt.run $(if $(ONCE),--once)
 
 test: setup ## Run the tests on real servers, e.g. make test ARGS="-k signer"; TEST_INFRA=containers for Docker
 	@$(PYTHON) -m pytest -q tests $(ARGS)

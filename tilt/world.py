@@ -153,7 +153,7 @@ class World:
                 IDLE_SECONDS=str(self.options.idle_seconds),
             ),
             self._service("metering"),
-            self._service("signer", arguments=["handlers"], after=["quota"], **signer),
+            self._service("signer", arguments=["handlers"], after=["provisioner", "quota"], **signer),
             self._service("signer", arguments=["relay"], name="signer-relay", after=["signer"], **signer),
             self._service(
                 "deposit_watcher",
@@ -189,6 +189,7 @@ class World:
             "orchestrator",
             [*_python("tilt.orchestrator"), *flat],
             ready=_answers(f"{self.orchestrator_url}/discovery"),
+            after=["deploy"],
             ready_within_seconds=READY_WITHIN_SECONDS,
         )
 
@@ -217,7 +218,7 @@ class World:
             [*_python(f"services.{service}.app"), *(arguments or [])],
             {**inherited, **{f"{service.upper()}_{key}": value for key, value in values.items()}},
             ready=_answers(f"{self.health_url(name or service)}/readyz"),
-            after=after or [],
+            after=after or ["provisioner"],
             ready_within_seconds=READY_WITHIN_SECONDS,
         )
 

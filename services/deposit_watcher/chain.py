@@ -13,10 +13,11 @@ from eth_abi.exceptions import DecodingError
 from eth_typing import ABI, ABIElement, ChecksumAddress
 from eth_utils.abi import event_abi_to_log_topic, filter_abi_by_name
 from eth_utils.crypto import keccak
-from web3 import AsyncHTTPProvider, AsyncWeb3
+from web3 import AsyncWeb3
 from web3.contract import AsyncContract
 from web3.exceptions import Web3Exception, Web3RPCError
-from web3.types import BlockData, EventData, FilterParams, LogReceipt
+from web3.providers.async_base import AsyncJSONBaseProvider
+from web3.types import BlockData, EventData, FilterParams, LogReceipt, RPCEndpoint, RPCResponse
 
 from contracts.livepeer import abi
 from services.deposit_watcher.domain import Funds, Observation, RedeemedTicket, Round
@@ -32,6 +33,7 @@ BROKEN_WORLD = (
     TypeError,
     AttributeError,
 )
+JSON = {"Content-Type": "application/json"}
 ABI_BY_NAME = {
     "TicketBroker": abi.TICKET_BROKER,
     "RoundsManager": abi.ROUNDS_MANAGER,
@@ -41,6 +43,31 @@ ABI_BY_NAME = {
 
 class ChainUnreachableError(Exception):
     """The RPC did not answer in time, or not with what the contracts say."""
+
+
+class RpcProvider(AsyncJSONBaseProvider):
+    """Calls over connections that are kept, and that may be given up at any moment.
+
+    The library's own provider opens a connection a call, and holds a lock that a cancelled call
+    leaves locked for ever.
+    """
+
+    def __init__(self, url: str, timeout_seconds: float) -> None:
+        super().__init__()
+        self._url = url
+        self._timeout = ClientTimeout(total=timeout_seconds)
+        self._session: ClientSession | None = None
+
+    async def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        if self._session is None:
+            self._session = ClientSession(raise_for_status=True, timeout=self._timeout, headers=JSON)
+        body = self.encode_rpc_request(method, params)
+        async with self._session.post(self._url, data=body) as response:
+            return self.decode_rpc_response(await response.read())
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
 
 
 class Contracts(NamedTuple):
@@ -54,12 +81,11 @@ class Contracts(NamedTuple):
 
 class LivepeerChain:
     def __init__(self, rpc_url: str, controller: str, payers: Sequence[str], timeout_seconds: float) -> None:
-        self._provider = AsyncHTTPProvider(rpc_url, exception_retry_configuration=None)
+        self._provider = RpcProvider(rpc_url, timeout_seconds)
         self._web3 = AsyncWeb3(self._provider)
         self._controller = AsyncWeb3.to_checksum_address(controller)
         self._payers = {payer: AsyncWeb3.to_checksum_address(payer) for payer in payers}
         self._timeout_seconds = timeout_seconds
-        self._session: ClientSession | None = None
         self._contracts: Contracts | None = None
 
     async def observe(self) -> Observation:
@@ -90,8 +116,7 @@ class LivepeerChain:
         return await self._asked(ask)
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._provider.close()
 
     async def _asked[Answer](self, ask: Callable[[Contracts], Awaitable[Answer]]) -> Answer:
         """What `ask` answers before the deadline. After a failure the addresses are looked up again."""
@@ -106,12 +131,6 @@ class LivepeerChain:
             raise ChainUnreachableError(_reason(problem)) from None
 
     async def _look_up(self) -> Contracts:
-        if self._session is None:
-            # The library's own session opens a connection a call.
-            self._session = ClientSession(
-                raise_for_status=True, timeout=ClientTimeout(total=self._timeout_seconds)
-            )
-            await self._provider.cache_async_session(self._session)
         chain_id = await self._web3.eth.chain_id
         broker, rounds, bonding = await asyncio.gather(*(self._contract(name) for name in ABI_BY_NAME))
         return Contracts(chain_id, broker, rounds, bonding)

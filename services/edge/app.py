@@ -1,6 +1,7 @@
 """The edge, put together: `python -m services.edge.app`."""
 
 import asyncio
+import signal
 
 import structlog
 import uvloop
@@ -73,9 +74,11 @@ async def main() -> None:
     )
     health = Health(lambda: bucket.ready and client.is_connected and server.started)
     side = health_server(health, settings.http_host, settings.http_port)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
     async with background([bucket.run, parts.gatherer.run]):
         beside = asyncio.create_task(side.serve())
-        await server.serve()  # until SIGTERM, and until what was under way is answered
+        await server.serve()  # until told to stop, and until what was under way is answered
         side.should_exit = True
         await beside
     await client.close()

@@ -61,8 +61,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_timer = None
 
 
-class SideServer(uvicorn.Server):
-    """A server that leaves signals to the other one in its process."""
+class QuietServer(uvicorn.Server):
+    """A server that leaves signals to its process: two run in one, and it ends by itself."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -96,7 +96,7 @@ class Health:
         return 404, b"not found\n"
 
 
-def public_server(app: ASGIApp, host: str, port: int, *, connections_max: int) -> uvicorn.Server:
+def public_server(app: ASGIApp, host: str, port: int, *, connections_max: int) -> QuietServer:
     config = uvicorn.Config(
         app,
         host=host,
@@ -113,11 +113,11 @@ def public_server(app: ASGIApp, host: str, port: int, *, connections_max: int) -
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    return uvicorn.Server(config)
+    return QuietServer(config)
 
 
-def health_server(health: Health, host: str, port: int) -> SideServer:
+def health_server(health: Health, host: str, port: int) -> QuietServer:
     config = uvicorn.Config(
         health, host=host, port=port, ws="none", lifespan="off", log_config=None, access_log=False
     )
-    return SideServer(config)
+    return QuietServer(config)

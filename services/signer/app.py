@@ -59,7 +59,9 @@ async def run(settings: SignerSettings, parts: frozenset[str]) -> None:
     tasks: list[Task] = []
     checks: list[Check] = [partial(store_answers, public_log.marks)]
     if "handlers" in parts:
-        payments = handlers.Payments(signing, client, clock, settings.quota_timeout_seconds)
+        payments = handlers.Payments(
+            signing, hot_broker, client, clock, settings.quota_timeout_seconds
+        )
         _serve_payments(hot_broker, payments, settings.partition)
         broker.include_router(handlers.router)
         for name, value in {"signing": signing, "clock": clock, "public_log": public_log}.items():

@@ -7,7 +7,7 @@ from typing import Annotated
 import structlog
 from eventsourcing.persistence import PersistenceError
 from faststream import Context
-from faststream.nats import NatsMessage, NatsRouter
+from faststream.nats import NatsBroker, NatsMessage, NatsRouter
 from nats.aio.client import Client
 from pydantic import ValidationError
 
@@ -55,9 +55,15 @@ class Payments:
     """
 
     def __init__(
-        self, signing: Signing, client: Client, clock: Clock, quota_timeout_seconds: float
+        self,
+        signing: Signing,
+        broker: NatsBroker,
+        client: Client,
+        clock: Clock,
+        quota_timeout_seconds: float,
     ) -> None:
         self._signing = signing
+        self._broker = broker  # answers go out where requests came in: only there they are allowed
         self._client = client
         self._clock = clock
         self._timeout = quota_timeout_seconds
@@ -181,7 +187,7 @@ class Payments:
             reason = answer.reason if isinstance(answer, PaymentRefusedAnswer) else "signed"
             telemetry.answers_total.labels("payment", reason).inc()
         data = PaymentAnswers.model_construct(answers=answers).model_dump_json().encode()
-        await self._client.publish(reply_to, data)
+        await self._broker.publish(data, reply_to)
 
 
 def _answer(index: int, outcome: Outcome) -> PaymentAnswer:

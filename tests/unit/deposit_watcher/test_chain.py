@@ -13,9 +13,7 @@ from contracts.livepeer import abi
 from services.deposit_watcher.chain import ChainUnreachableError, LivepeerChain, redeemed_tickets
 from services.deposit_watcher.settings import Settings
 
-BROKER = AsyncWeb3().eth.contract(
-    AsyncWeb3.to_checksum_address("0x" + "01" * 20), abi=abi.TICKET_BROKER
-)
+BROKER = AsyncWeb3().eth.contract(AsyncWeb3.to_checksum_address("0x" + "01" * 20), abi=abi.TICKET_BROKER)
 PAYER, OTHER_PAYER = "0x" + "aa" * 20, "0x" + "ab" * 20
 ORCHESTRATOR, OTHER = "0x" + "bb" * 20, "0x" + "bc" * 20
 TX, OTHER_TX = b"\1" * 32, b"\2" * 32

@@ -1,0 +1,107 @@
+"""Writes the contracts as documents for other languages: `python -m contracts.generate [--check]`.
+
+JSON Schema of every message, AsyncAPI of the bus, OpenAPI of the edge; into contracts/schemas/.
+With --check nothing is written; it fails if what is there is not what would be.
+"""
+
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from contracts import accounts, deposit_watcher, message, metering, quota, signer
+from contracts.message import Command, Event, Message
+from contracts.streams import DEAD_LETTERS, DEAD_SUBJECT, PUBLISHERS, stream_of
+
+DIRECTORY = Path(__file__).parent / "schemas"
+MODULES = (accounts, deposit_watcher, message, metering, quota, signer)
+VERSION = "1.0.0"
+
+
+def main() -> int:
+    documents = {
+        "messages.json": json_schema(),
+        "asyncapi.json": asyncapi(),
+        "openapi.json": import_module("services.edge.openapi").openapi(),
+    }
+    stale = [name for name, document in documents.items() if _read(name) != _text(document)]
+    if "--check" in sys.argv[1:]:
+        for name in stale:
+            sys.stderr.write(f"contracts/schemas/{name} is not current: make schemas\n")
+        return 1 if stale else 0
+    DIRECTORY.mkdir(exist_ok=True)
+    for name in stale:
+        (DIRECTORY / name).write_text(_text(documents[name]))
+    return 0
+
+
+def json_schema() -> dict[str, Any]:
+    """Every message by its name, as JSON Schema 2020-12."""
+    models = [(model, "serialization") for module in MODULES for model in messages_of(module)]
+    _, schema = models_json_schema(models, title="Clearinghouse messages")  # type: ignore[arg-type]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def asyncapi() -> dict[str, Any]:
+    """Commands (request/reply) and events (JetStream) with their subjects, as AsyncAPI 3.0."""
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    for module in MODULES:
+        for model in messages_of(module):
+            if issubclass(model, (Command, Event)) and hasattr(model, "subject"):
+                name = model.__name__
+                channels[name] = _channel(model)
+                operations[name] = {
+                    "action": "receive" if issubclass(model, Command) else "send",
+                    "channel": {"$ref": f"#/channels/{name}"},
+                }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Clearinghouse", "version": VERSION, "description": _ABOUT},
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+    }
+
+
+_ABOUT = (
+    "Commands go over core NATS request/reply and are always answered. Events are published on "
+    f"JetStream ({', '.join(stream_of(publisher) for publisher in PUBLISHERS)}), each inside a "
+    f"LogEntry; what cannot be applied is in {DEAD_LETTERS} ({DEAD_SUBJECT}.>). Apply an entry only "
+    "if its previous_position is the position you applied last; read a gap with "
+    "cmd.<publisher>.read_log.v1."
+)
+
+
+def _channel(model: type[Command] | type[Event]) -> dict[str, Any]:
+    payload = {"$ref": f"./messages.json#/$defs/{model.__name__}"}
+    return {
+        "address": model.subject,
+        "description": inspect.cleandoc(model.__doc__ or ""),
+        "messages": {model.__name__: {"payload": payload}},
+    }
+
+
+def messages_of(module: ModuleType) -> Iterator[type[Message]]:
+    for _, model in sorted(inspect.getmembers(module, inspect.isclass)):
+        if issubclass(model, Message) and model.__module__ == module.__name__:
+            yield model
+
+
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def _read(name: str) -> str:
+    path = DIRECTORY / name
+    return path.read_text() if path.exists() else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
