@@ -1,6 +1,6 @@
 # What to type. `make run` and `make test` set everything up by themselves on a fresh machine.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt clean lock schemas proto
+.PHONY: help setup run test bench check fmt clean lock schemas proto
 
 PYTHON := .venv/bin/python
 SOURCES := $(wildcard services shared contracts tilt tests)
@@ -28,6 +28,9 @@ check: setup ## Lint, types, import contracts, generated files current
 fmt: setup ## Format, and repair what ruff can repair
 	@.venv/bin/ruff check --fix --exit-zero $(SOURCES)
 	@.venv/bin/ruff format $(SOURCES)
+
+bench: setup ## Print figures of the whole system as JSON lines (some two minutes)
+	@$(PYTHON) -m tests.bench.bench
 
 schemas: setup ## Generate JSON Schema, AsyncAPI and OpenAPI from contracts
 	@$(PYTHON) -m contracts.generate

@@ -42,9 +42,7 @@ class AllowanceRefusedAnswer(Message):
     retry_after_seconds: int | None = None
 
 
-type AllowanceAnswer = Annotated[
-    AllowanceGrantedAnswer | AllowanceRefusedAnswer, Field(discriminator="kind")
-]
+type AllowanceAnswer = Annotated[AllowanceGrantedAnswer | AllowanceRefusedAnswer, Field(discriminator="kind")]
 
 
 class AllowanceAnswers(Message):

@@ -49,9 +49,7 @@ class PaymentRefusedAnswer(Message):
     orchestrator_url: str | None = None  # with 480
 
 
-type PaymentAnswer = Annotated[
-    PaymentSignedAnswer | PaymentRefusedAnswer, Field(discriminator="kind")
-]
+type PaymentAnswer = Annotated[PaymentSignedAnswer | PaymentRefusedAnswer, Field(discriminator="kind")]
 
 
 class PaymentAnswers(Message):
@@ -72,10 +70,11 @@ class OrchestratorInfoSigned(Message):
 
 
 class CloseSession(Command):
-    """Give back what the session's allowances have left; its next payment has to ask quota anew.
+    """Give back what the session's allowances have left; its next payment asks quota anew.
 
     The signer refuses with `session_busy` while the session was used within `idle_seconds`; with
-    none it is a withdrawal, which acts at once. `ask_number` is the last grant quota knows of: an answer to it that comes late is void.
+    none it is a withdrawal, which acts at once. `ask_number` is the last grant quota knows of: an
+    answer to it that comes late is void.
     """
 
     subject: ClassVar[str] = "cmd.signer.close_session.v1"

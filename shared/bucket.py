@@ -70,9 +70,7 @@ class BucketWriter:
             await self._beat()
             for name in old:
                 subject = f"$KV.{self._bucket}.{name}.>"
-                await self._client.jetstream(timeout=1).purge_stream(
-                    f"KV_{self._bucket}", subject=subject
-                )
+                await self._client.jetstream(timeout=1).purge_stream(f"KV_{self._bucket}", subject=subject)
             log.info("bucket_written", bucket=self._bucket, entries=len(self._entries))
 
     async def _beat(self) -> None:

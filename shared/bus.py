@@ -65,9 +65,7 @@ async def connect(service: str, url: str) -> Client:
 
 def make_broker(service: str, url: str) -> NatsBroker:
     """The broker that serves a service's commands; every command gets a reply."""
-    return NatsBroker(
-        url.split(","), logger=None, middlewares=[Answering], **connection_options(service)
-    )
+    return NatsBroker(url.split(","), logger=None, middlewares=[Answering], **connection_options(service))
 
 
 class Answering(BaseMiddleware[Any]):

@@ -8,6 +8,7 @@ first. An idle reader asks the log too, so a wiped bus costs a second, not an en
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from eventsourcing.persistence import PersistenceError
@@ -19,9 +20,10 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from contracts.message import LogEntry, LogPage, ReadLog, read_log_subject
-from contracts.streams import Consumer, stream_of
+from contracts.streams import DEAD_SUBJECT, Consumer, stream_of
 from shared import telemetry
 from shared.bus import ServiceUnavailableError, ask
 from shared.store import Effect, EventSourced, ThinRecorder
@@ -30,7 +32,7 @@ log = structlog.get_logger()
 
 BATCH = 500
 FETCH_SECONDS = 1.0
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.05
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 # Applies entries and runs `done` in the same transaction (EventSourced.save takes it as an effect).
@@ -87,8 +89,7 @@ class Positions:
     def advance(self, reader: str, old: Position, new: Position) -> Effect:
         """The effect that moves the position; it undoes the transaction if somebody else did."""
         query = SQL(
-            "UPDATE {} SET epoch = %s, position = %s"
-            " WHERE reader = %s AND epoch = %s AND position = %s"
+            "UPDATE {} SET epoch = %s, position = %s WHERE reader = %s AND epoch = %s AND position = %s"
         ).format(Identifier(self._datastore.schema, "positions"))
 
         def effect(cursor: Cursor[DictRow]) -> None:
@@ -133,6 +134,7 @@ class Inbox:
         self._reads = frozenset(reads)
         self._families = frozenset(_family(subject) for subject in reads)
         self._at = Position(1, 0)
+        self._buried: list[dict[str, Any]] = []
 
     async def run(self) -> None:
         """Apply for ever; a broken world is retried with growing pauses."""
@@ -209,6 +211,7 @@ class Inbox:
             position = entry.position
         for start in range(0, len(chain), BATCH):
             await asyncio.to_thread(self._apply_batch, chain[start : start + BATCH])
+            await self._announce_buried()
         telemetry.inbox_position.labels(self._consumer.publisher).set(self._at.position)
 
     def _apply_batch(self, batch: Sequence[LogEntry]) -> None:
@@ -231,9 +234,7 @@ class Inbox:
             raise ServiceUnavailableError(f"{entry.subject} is newer than this reader")
         return False
 
-    def _apply_in_one(
-        self, entries: Sequence[LogEntry], last: LogEntry, effects: Sequence[Effect]
-    ) -> None:
+    def _apply_in_one(self, entries: Sequence[LogEntry], last: LogEntry, effects: Sequence[Effect]) -> None:
         new = Position(last.epoch, last.position)
         advance = self._positions.advance(self._reader, self._at, new)
 
@@ -254,6 +255,13 @@ class Inbox:
         log.error("entry_buried", reader=self._reader, position=entry.position, reason=reason)
         telemetry.dead_letters_total.labels(self._consumer.publisher).inc()
         self._apply_in_one([], entry, [self._positions.bury(self._reader, entry, reason)])
+        self._buried.append({"reader": self._reader, "reason": reason, "entry": entry})
+
+    async def _announce_buried(self) -> None:
+        """Say it on the bus too, for whoever watches; the table is what counts."""
+        while self._buried:
+            letter = self._buried.pop()
+            await self._client.publish(f"{DEAD_SUBJECT}.{self._consumer.service}", to_json(letter))
 
 
 async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
@@ -278,4 +286,3 @@ async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
 def _family(subject: str) -> str:
     """`evt.signer.payment_signed.v1` without its version."""
     return subject.rsplit(".v", 1)[0]
-

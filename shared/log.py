@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from eventsourcing.persistence import Notification
+from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composed, Identifier
 
 from contracts.message import Event, LogEntry, LogPage, ReadLog
-from shared.store import EventSourced, ThinRecorder
+from shared.store import Effect, EventSourced, ThinRecorder
 
 PAGE = 500
 
@@ -42,7 +43,6 @@ class PublicLog:
         recorder = application.recorder
         assert isinstance(recorder, ThinRecorder)
         self._recorder = recorder
-        self._application = application
         self._outbox = outbox
         self._topics = list(outbox.topics)
         self._table = Identifier(recorder.datastore.schema, recorder.events_table_name)
@@ -54,38 +54,39 @@ class PublicLog:
             connection.execute(SQL(CREATE_LOG_TABLES).format(schema=schema))
 
     def read(self, asked: ReadLog) -> LogPage:
-        """Entries after a position, at most `limit`, and where the log ends."""
+        """Entries after any position, at most `limit`, and where the log ends."""
         epoch, _ = self.marks()
         previous = self._last_public(upto=asked.after)
+        entries = [LogEntry.model_validate(entry) for entry in self.tail(previous, epoch, asked.limit)]
+        last = entries[-1].position if entries else previous
+        head = last if len(entries) < asked.limit else self._last_public(upto=None)
+        return LogPage(epoch=epoch, head=head, entries=entries)
+
+    def tail(self, position: int, epoch: int, limit: int = PAGE) -> list[dict[str, Any]]:
+        """What follows the public entry at this position (or 0), each a LogEntry's fields."""
         entries = []
         notifications = self._recorder.select_notifications(
-            asked.after, asked.limit, topics=self._topics, inclusive_of_start=False
+            position, limit, topics=self._topics, inclusive_of_start=False
         )
         for notification in notifications:
-            entries.append(self._entry(notification, epoch, previous))
-            previous = notification.id
-        head = previous if len(notifications) < asked.limit else self._last_public(upto=None)
-        return LogPage(epoch=epoch, head=head, entries=entries)
+            event, at = self._outbox.to_public(notification)
+            entries.append(
+                {
+                    "epoch": epoch,
+                    "position": notification.id,
+                    "previous_position": position,
+                    "subject": event.subject,
+                    "at": at,
+                    "event": event.model_dump(mode="json"),
+                }
+            )
+            position = notification.id
+        return entries
 
     def marks(self) -> tuple[int, int]:
         """The log's epoch, and the position that was relayed last."""
         row = self._one(SQL("SELECT epoch, relayed FROM {}").format(self._log))
         return int(row["epoch"]), int(row["relayed"])
-
-    def mark_relayed(self, position: int) -> None:
-        with self._recorder.datastore.get_connection() as connection:
-            connection.execute(SQL("UPDATE {} SET relayed = %s").format(self._log), (position,))
-
-    def _entry(self, notification: Notification, epoch: int, previous: int) -> LogEntry:
-        event, at = self._outbox.to_public(notification)
-        return LogEntry(
-            epoch=epoch,
-            position=notification.id,
-            previous_position=previous,
-            subject=event.subject,
-            at=at,
-            event=event.model_dump(mode="json"),
-        )
 
     def _last_public(self, *, upto: int | None) -> int:
         query = SQL(
@@ -99,3 +100,13 @@ class PublicLog:
             row: DictRow | None = connection.execute(query, params).fetchone()
             assert row is not None
             return row
+
+
+def raise_epoch(schema: str) -> Effect:
+    """The effect that begins a new epoch: the log went back in time, so positions may recur."""
+    query = SQL("UPDATE {} SET epoch = epoch + 1").format(Identifier(schema, "log"))
+
+    def effect(cursor: Cursor[DictRow]) -> None:
+        cursor.execute(query)
+
+    return effect

@@ -6,9 +6,11 @@ Secrets never get here as keys or values that are theirs: what looks like one by
 import logging
 import sys
 from collections.abc import MutableMapping
+from functools import lru_cache
 from typing import Any
 
 import structlog
+from pydantic_core import PydanticSerializationError, to_json
 
 SECRET_WORDS = ("secret", "password", "authorization", "signature", "private", "api_key", "dsn", "pepper")
 
@@ -23,7 +25,7 @@ def configure(service: str, level: str) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             cut_secrets,
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(serializer=_to_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(sys.stdout),
@@ -35,9 +37,21 @@ def configure(service: str, level: str) -> None:
 
 def cut_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key in event:
-        if any(word in key.lower() for word in SECRET_WORDS):
+        if _is_secret(key):
             event[key] = "[cut]"
     return event
+
+
+@lru_cache(maxsize=4096)  # the same few keys in every line
+def _is_secret(key: str) -> bool:
+    return any(word in key.lower() for word in SECRET_WORDS)
+
+
+def _to_json(event: Any, **_: Any) -> str:
+    try:
+        return to_json(event, fallback=repr).decode()
+    except PydanticSerializationError:  # bytes or text that no JSON can hold
+        return repr(event)
 
 
 class _Forward(logging.Handler):

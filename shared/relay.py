@@ -5,27 +5,29 @@ either: readers fill what they miss from the log.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from eventsourcing.persistence import PersistenceError
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from nats.js.api import PubAck
 from psycopg import Connection, connect
 from psycopg import Error as PostgresError
+from pydantic_core import to_json
 
-from contracts.message import LogPage, ReadLog
 from contracts.streams import stream_of
 from shared import telemetry
 from shared.log import PAGE, PublicLog
 
 log = structlog.get_logger()
 
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05  # while entries come; longer saves work, pages are then fuller
 IDLE_POLL_SECONDS = 0.1
 RETRY_SECONDS = 0.5
 ACK_TIMEOUT_SECONDS = 5
+
+type Lock = Connection[tuple[object, ...]]
 
 
 class Relay:
@@ -35,7 +37,7 @@ class Relay:
         self._dsn = dsn
         self._log = public_log
         self._client = client
-        self._jetstream = client.jetstream(publish_async_max_pending=2 * PAGE)
+        self._jetstream = client.jetstream()
 
     async def run(self) -> None:
         """Relay for ever; a broken world is waited for."""
@@ -48,51 +50,59 @@ class Relay:
 
     async def _lead(self) -> None:
         """Publish while this process holds the relay's advisory lock."""
-        with await asyncio.to_thread(_open, self._dsn) as connection:
+        with await asyncio.to_thread(_open, self._dsn, self._service) as connection:
             while not await asyncio.to_thread(_try_lock, connection, self._service):
                 await asyncio.sleep(RETRY_SECONDS)
             _, position = await asyncio.to_thread(self._log.marks)
             log.info("relay_leads", position=position)
             while True:
-                await asyncio.to_thread(_still_open, connection)
-                page = await asyncio.to_thread(self._log.read, ReadLog(after=position, limit=PAGE))
-                if page.entries:
-                    position = await self._publish(page)
-                full = len(page.entries) == PAGE
-                await asyncio.sleep(0 if full else POLL_SECONDS if page.entries else IDLE_POLL_SECONDS)
+                entries = await asyncio.to_thread(self._read, connection, position)
+                if entries:
+                    await self._publish(entries)
+                    position = entries[-1]["position"]
+                full = len(entries) == PAGE
+                await asyncio.sleep(0 if full else POLL_SECONDS if entries else IDLE_POLL_SECONDS)
 
-    async def _publish(self, page: LogPage) -> int:
-        """Publish all, then wait for all acknowledgements, then remember how far we are."""
-        acks: list[Awaitable[PubAck]] = []
-        for entry in page.entries:
-            identity = f"{self._service}:{entry.epoch}:{entry.position}"
-            acks.append(
-                await self._jetstream.publish_async(
-                    entry.subject,
-                    entry.model_dump_json().encode(),
-                    stream=self._stream,
-                    headers={"Nats-Msg-Id": identity},
-                )
-            )
-        async with asyncio.timeout(ACK_TIMEOUT_SECONDS):
-            await asyncio.gather(*acks)
-        position = page.entries[-1].position
-        await asyncio.to_thread(self._log.mark_relayed, position)
-        telemetry.relayed_total.inc(len(page.entries))
-        telemetry.relay_position.set(position)
-        return position
+    def _read(self, connection: Lock, position: int) -> list[dict[str, Any]]:
+        """The next entries; raises if the connection that holds the lock is gone.
+
+        On the way it stores how far we are, so a new leader begins where this one was.
+        """
+        query = "UPDATE log SET relayed = %s WHERE relayed <> %s"
+        connection.execute(query, (position, position), prepare=True)
+        row = connection.execute("SELECT epoch FROM log", prepare=True).fetchone()
+        assert row is not None
+        return self._log.tail(position, int(str(row[0])))
+
+    async def _publish(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Publish all in order; the stream acknowledges the last.
+
+        If one before it was not taken, its successors' `previous_position` tells every reader.
+        """
+        *first, last = entries
+        for entry in first:
+            headers = self._headers(entry)
+            await self._client.publish(entry["subject"], to_json(entry), headers=headers)
+        await self._jetstream.publish(
+            last["subject"],
+            to_json(last),
+            timeout=ACK_TIMEOUT_SECONDS,
+            stream=self._stream,
+            headers=self._headers(last),
+        )
+        telemetry.relayed_total.inc(len(entries))
+        telemetry.relay_position.set(last["position"])
+
+    def _headers(self, entry: dict[str, Any]) -> dict[str, str]:
+        return {"Nats-Msg-Id": f"{self._service}:{entry['epoch']}:{entry['position']}"}
 
 
-def _open(dsn: str) -> Connection[tuple[object, ...]]:
-    return connect(dsn, autocommit=True, connect_timeout=5)
+def _open(dsn: str, schema: str) -> Lock:
+    options = f"-c search_path={schema} -c statement_timeout=5000"
+    return connect(dsn, autocommit=True, connect_timeout=5, options=options)
 
 
-def _try_lock(connection: Connection[tuple[object, ...]], service: str) -> bool:
+def _try_lock(connection: Lock, service: str) -> bool:
     query = "SELECT pg_try_advisory_lock(hashtext(%s))"
     row = connection.execute(query, (f"relay of {service}",)).fetchone()
     return row is not None and bool(row[0])
-
-
-def _still_open(connection: Connection[tuple[object, ...]]) -> None:
-    """Raise if the connection that holds the lock is gone."""
-    connection.execute("SELECT 1")

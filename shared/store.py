@@ -63,8 +63,7 @@ class ThinRecorder(PostgresApplicationRecorder):
             " SELECT * FROM unnest(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[])"
         ).format(schema, table)
         self._existing = SQL(
-            "SELECT originator_id FROM {}.{}"
-            " WHERE originator_id = ANY(%s::uuid[]) AND originator_version = 1"
+            "SELECT originator_id FROM {}.{} WHERE originator_id = ANY(%s::uuid[]) AND originator_version = 1"
         ).format(schema, table)
 
     @retry((InterfaceError, OperationalError), max_attempts=3, wait=0.1)

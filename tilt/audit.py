@@ -11,7 +11,9 @@ JOIN (SELECT originator_id, convert_from(state, 'UTF8')::jsonb AS state_json
       FROM signer.signer_events WHERE topic = 'signer.nonces_taken') taken USING (originator_id)
 WHERE opened.topic = 'signer.ticket_sequence_opened' GROUP BY opened.state
 """
-REDEEMED = "SELECT state FROM deposit_watcher.deposit_watcher_events WHERE topic = 'deposit_watcher.ticket_redeemed'"
+REDEEMED = (
+    "SELECT state FROM deposit_watcher.deposit_watcher_events WHERE topic = 'deposit_watcher.ticket_redeemed'"
+)
 
 
 def redeemed_but_not_signed(dsn: str) -> list[str]:

@@ -135,7 +135,9 @@ class World:
                 after=["postgres", "nats"],
                 nats_user="admin",
                 ADMIN_DSN=self.dsn(),
-                ROLE_PASSWORDS=json.dumps({role: self.slot.secret(f"postgres-{role}") for role in PUBLISHERS}),
+                ROLE_PASSWORDS=json.dumps(
+                    {role: self.slot.secret(f"postgres-{role}") for role in PUBLISHERS}
+                ),
             ),
         ]
 
@@ -212,7 +214,9 @@ class World:
         }
         if service in PUBLISHERS:
             values |= {"POSTGRES_DSN": self.dsn(service), "CREATE_TABLES": "true"}
-        inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "PYTHONPATH") if key in os.environ}
+        inherited = {
+            key: os.environ[key] for key in ("PATH", "HOME", "LANG", "PYTHONPATH") if key in os.environ
+        }
         return Process(
             name or service,
             [*_python(f"services.{service}.app"), *(arguments or [])],

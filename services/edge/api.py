@@ -50,7 +50,7 @@ def make_app(parts: Parts | None) -> FastAPI:
         responses=RESPONSES,
     )
     app.state.parts = parts
-    wire.add_routes(app)
+    app.state.wire = wire.add_routes(app)
     app.include_router(accounts.router)
     app.include_router(usage.router)
     described = app.openapi

@@ -1,6 +1,7 @@
 """The edge, put together: `python -m services.edge.app`."""
 
 import asyncio
+import gc
 import signal
 
 import structlog
@@ -24,6 +25,7 @@ from shared.bus import CommandRefusedError, ServiceUnavailableError, ask, connec
 from shared.service import background
 
 SERVICE = "edge"
+GARBAGE_ALLOCATIONS = 20_000  # between collections; requests leave few cycles behind
 
 log = structlog.get_logger()
 
@@ -66,14 +68,17 @@ async def main() -> None:
     client = await connect(SERVICE, settings.nats_url.get_secret_value())
     bucket = BucketReader(client, IDENTITIES)
     parts = make_parts(settings, client, bucket)
+    app = make_app(parts)
     server = public_server(
-        Gate(make_app(parts)),
+        Gate(app, app.state.wire),
         settings.public_host,
         settings.public_port,
         connections_max=settings.connections_max,
     )
     health = Health(lambda: bucket.ready and client.is_connected and server.started)
     side = health_server(health, settings.http_host, settings.http_port)
+    gc.freeze()  # what lives as long as the process need not be looked at again and again
+    gc.set_threshold(GARBAGE_ALLOCATIONS)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
     async with background([bucket.run, parts.gatherer.run]):

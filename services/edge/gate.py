@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -43,10 +43,15 @@ class ClientGone(Exception):  # noqa: N818
 
 
 class Gate:
-    """Puts `request_id`, `head` and `body` into the scope, for what lies behind it."""
+    """Puts `request_id`, `head` and `body` into the scope, for what lies behind it.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Routes that are called a thousand times a second get a short cut past the application's layers,
+    which costs a third less.
+    """
+
+    def __init__(self, app: ASGIApp, short_cuts: Mapping[tuple[str, str], ASGIApp]) -> None:
         self._app = app
+        self._short_cuts = short_cuts
         self._prefix = secrets.token_hex(6)  # of this process
         self._numbers = itertools.count(1)
         self._meters: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
@@ -59,11 +64,16 @@ class Gate:
         try:
             head = scope["head"] = _head(scope)
             scope["body"] = body = await _body(head, receive)
-            await self._app(scope, _Replay(body, receive), reply)
+            scope["app"] = self._app
+            app = self._short_cuts.get((scope["method"], scope["path"]), self._app)
+            await app(scope, _Replay(body, receive), reply)
         except OverLimit as over:
             await _refuse(scope, reply, over)
         except ClientGone:
             reply.status = CLIENT_GONE
+        except Exception:
+            log.exception("request_failed", request_id=request_id, path=scope["path"])
+            await _refuse(scope, reply, OverLimit(500, "internal_error", "Internal Server Error"))
         finally:
             self._note(scope, reply.status, time.perf_counter() - started_at)
 
@@ -93,15 +103,17 @@ class Gate:
 class _Reply:
     """Adds the request id to a response, and remembers its status."""
 
-    __slots__ = ("_request_id", "_send", "status")
+    __slots__ = ("_request_id", "_send", "started", "status")
 
     def __init__(self, send: Send, request_id: bytes) -> None:
         self._send = send
         self._request_id = request_id
         self.status = 500
+        self.started = False
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
+            self.started = True
             self.status = message["status"]
             message["headers"].append((b"x-request-id", self._request_id))
         await self._send(message)
@@ -174,6 +186,8 @@ def _too_large() -> OverLimit:
 
 
 async def _refuse(scope: Scope, reply: _Reply, over: OverLimit) -> None:
+    if reply.started:
+        return
     body, media_type = refusal_bytes(scope["path"], over.status, over.code, over.message, scope["request_id"])
     headers = [
         (b"content-type", media_type),

@@ -46,7 +46,9 @@ async def run(settings: ProvisionerSettings, *, once: bool) -> None:
             await asyncio.sleep(settings.check_seconds)
 
     async def readyz(_: Request) -> PlainTextResponse:
-        return PlainTextResponse("ready\n" if ready.is_set() else "not ready\n", 200 if ready.is_set() else 503)
+        return PlainTextResponse(
+            "ready\n" if ready.is_set() else "not ready\n", 200 if ready.is_set() else 503
+        )
 
     async def livez(_: Request) -> PlainTextResponse:
         return PlainTextResponse("alive\n")

@@ -126,7 +126,8 @@ class Budget(Aggregate):
             text = f"spend limit reached: {self.spent} of {self.spend_limit} wei spent, {ask.needed} needed"
             raise AllowanceRefusal(402, "spend_limit_reached", text)
         if ask.needed > self.remaining:
-            text = f"{self.held} wei are held by running sessions, {self.remaining} wei are left, {ask.needed} needed"
+            held = f"{self.held} wei are held by running sessions"
+            text = f"{held}, {self.remaining} wei are left, {ask.needed} needed"
             raise AllowanceRefusal(429, "allowance_held", text, RETRY_AFTER_SECONDS)
 
     def grant(self, ask: Ask, amount: Wei, now: datetime) -> None:
@@ -300,9 +301,7 @@ class Pool(Aggregate):
             self._round_changed(number, validity, now)
 
     @event(FundsObserved)
-    def _funds_observed(
-        self, deposit: Wei, reserve: Wei, withdraw_round: int, timestamp: datetime
-    ) -> None:
+    def _funds_observed(self, deposit: Wei, reserve: Wei, withdraw_round: int, timestamp: datetime) -> None:
         self.deposit = deposit
         self.reserve = reserve
         self.withdraw_round = withdraw_round

@@ -73,8 +73,7 @@ class Allowances:
 
         def effect(cursor: Cursor[DictRow]) -> None:
             columns = [
-                [getattr(row, name) for row in last.values()]
-                for name in AllowanceRow.__dataclass_fields__
+                [getattr(row, name) for row in last.values()] for name in AllowanceRow.__dataclass_fields__
             ]
             cursor.execute(self._sql(UPSERT), columns)
 

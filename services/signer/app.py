@@ -59,9 +59,7 @@ async def run(settings: SignerSettings, parts: frozenset[str]) -> None:
     tasks: list[Task] = []
     checks: list[Check] = [partial(store_answers, public_log.marks)]
     if "handlers" in parts:
-        payments = handlers.Payments(
-            signing, hot_broker, client, clock, settings.quota_timeout_seconds
-        )
+        payments = handlers.Payments(signing, hot_broker, client, clock, settings.quota_timeout_seconds)
         _serve_payments(hot_broker, payments, settings.partition)
         broker.include_router(handlers.router)
         for name, value in {"signing": signing, "clock": clock, "public_log": public_log}.items():
@@ -108,4 +106,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-

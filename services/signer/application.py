@@ -39,6 +39,7 @@ from services.signer.tickets import (
     sign_credentials,
     sign_tickets,
 )
+from shared.log import raise_epoch
 from shared.money import CERTAIN, Wei, batch_cost
 from shared.refusal import Refused
 from shared.store import EventSourced
@@ -165,12 +166,10 @@ class Signing(EventSourced):
         batch = Batch(self, intents, self.payer)
         try:
             outcomes = [
-                self._decide(intent, batch, now, grants.get(index))
-                if isinstance(intent, Intent)
-                else intent
+                self._decide(intent, batch, now, grants.get(index)) if isinstance(intent, Intent) else intent
                 for index, intent in enumerate(intents)
             ]
-            self.save(*batch.changed())
+            self.save(*batch.changed(), effects=[raise_epoch("signer")] if batch.fence_raised else [])
         except BaseException:
             batch.forget()
             raise
@@ -192,9 +191,7 @@ class Signing(EventSourced):
             session_id = reference.state_id
         elif body.manifest_id:
             # A first request is idempotent on these (design §4.3).
-            session_id = self._seal.derive_id(
-                request.account_id, body.manifest_id, quote.rand_hash_hex
-            )
+            session_id = self._seal.derive_id(request.account_id, body.manifest_id, quote.rand_hash_hex)
         else:
             session_id = uuid4().hex
         digest = b64encode(sha256(request.body.encode()).digest()[:16]).decode()
@@ -283,9 +280,7 @@ class Signing(EventSourced):
             raise BadRequestError("ManifestID changes too often in this session")
         return reference.sequence == session.sequence - 1 and intent.digest != session.last_digest
 
-    def _tickets(
-        self, quote: Quote, session: PaymentSession | None, units: int, *, lost: bool
-    ) -> int:
+    def _tickets(self, quote: Quote, session: PaymentSession | None, units: int, *, lost: bool) -> int:
         """Steps 14 to 16: how many tickets are due."""
         pixels = session.pixels_per_unit if session else quote.pixels_per_unit
         price = session.price_per_unit if session else quote.price_per_unit
@@ -449,13 +444,12 @@ class Signing(EventSourced):
 class Batch:
     """Each aggregate once, however many requests of the batch touch it."""
 
-    def __init__(
-        self, signing: Signing, intents: Sequence[Intent | PaymentRefusal], payer: str
-    ) -> None:
+    def __init__(self, signing: Signing, intents: Sequence[Intent | PaymentRefusal], payer: str) -> None:
         self._signing = signing
         self._payer = payer
         self._fence_id = Fence.create_id(payer)
         self._loaded: dict[UUID, PaymentSession | TicketSequence | Fence] = {}
+        self.fence_raised = False
         wanted = {self._fence_id}
         for intent in intents:
             if isinstance(intent, Intent):
@@ -466,8 +460,10 @@ class Batch:
     def session(self, intent: Intent) -> PaymentSession | None:
         session_uuid = PaymentSession.create_id(intent.request.account_id, intent.session_id)
         found = self._get(session_uuid)
-        ahead = intent.reference is not None and isinstance(found, PaymentSession) and (
-            intent.reference.sequence > found.sequence
+        ahead = (
+            intent.reference is not None
+            and isinstance(found, PaymentSession)
+            and (intent.reference.sequence > found.sequence)
         )
         if ahead:  # another replica may have signed since this one looked
             self._signing.forget(session_uuid)
@@ -502,6 +498,7 @@ class Batch:
         found = self._get(self._fence_id) or self._add(Fence(self._payer, timestamp=now))
         assert isinstance(found, Fence)
         found.raise_to(chain.l1_block, reason, now)
+        self.fence_raised = bool(found.pending_events)
 
     def changed(self) -> list[PaymentSession | TicketSequence | Fence]:
         return [aggregate for aggregate in self._loaded.values() if aggregate.pending_events]
@@ -527,9 +524,7 @@ def _is_repeat(intent: Intent, session: PaymentSession) -> bool:
         return False
     if intent.reference is None:
         return session.sequence == 0 and intent.quote.rand_hash_hex == session.recipient_rand_hash
-    return (
-        intent.reference.sequence == session.sequence - 1 and intent.digest == session.last_digest
-    )
+    return intent.reference.sequence == session.sequence - 1 and intent.digest == session.last_digest
 
 
 def _check_same_job(body: PaymentBody, session: PaymentSession) -> None:

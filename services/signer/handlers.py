@@ -169,9 +169,7 @@ class Payments:
             )
         except PersistenceError as problem:
             log.warning("refusal_not_noted", problem=repr(problem))
-        return PaymentRefusal(
-            answer.status, answer.reason, answer.message, answer.retry_after_seconds
-        )
+        return PaymentRefusal(answer.status, answer.reason, answer.message, answer.retry_after_seconds)
 
     def _sign(self, requests: Sequence[PaymentRequest], grants: dict[int, Grant]) -> list[Outcome]:
         telemetry.batch_size.labels("payments").observe(len(requests))
@@ -239,4 +237,3 @@ async def read_session(command: ReadSession, signing: Annotated[Signing, Context
 @router.subscriber(read_log_subject("signer"), queue="signer")
 def read_log(command: ReadLog, public_log: Annotated[PublicLog, Context()]) -> LogPage:
     return public_log.read(command)
-

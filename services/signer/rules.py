@@ -17,6 +17,8 @@ NONCES_MAX = 500  # an orchestrator stops counting at 600
 AUTH_MARGIN_SECONDS = 180  # 10 % of an auth token's 30 minutes
 EXPIRY_AHEAD_MAX_BLOCKS = 50  # orchestrators quote their head + 40
 PRELOAD_SECONDS = 10  # what the first live payment covers
+MAX_TICKET_EV = Wei(3_000_000_000_000)
+MAX_TOTAL_EV = Wei(20_000_000_000_000)
 UNIT_BY_TYPE = {"live": "seconds"}
 
 type JobType = Literal["live"]
@@ -39,8 +41,8 @@ class PaymentRefusal(Exception):  # noqa: N818 (an answer, not an error)
 class Limits:
     """What this signer accepts at most, whoever asks (protocol §6.1, flags of go-livepeer)."""
 
-    max_ticket_ev: Wei = Wei(3_000_000_000_000)
-    max_total_ev: Wei = Wei(20_000_000_000_000)
+    max_ticket_ev: Wei = MAX_TICKET_EV
+    max_total_ev: Wei = MAX_TOTAL_EV
     deposit_multiplier: int = 1
     max_price_per_unit: Fraction | None = None
     recipients: frozenset[bytes] | None = None
@@ -161,9 +163,7 @@ def check_price(
     ceiling, source = min(present, key=lambda entry: entry[0])
     if quote.price > ceiling:
         shown, most = float_string(quote.price, 3), float_string(ceiling, 3)
-        raise refused(
-            481, "price_too_high", f"orchestrator price {shown} exceeds {source} ceiling {most}"
-        )
+        raise refused(481, "price_too_high", f"orchestrator price {shown} exceeds {source} ceiling {most}")
 
 
 def _check_max_price(asked: MaxPrice, job_type: str) -> None:

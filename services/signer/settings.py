@@ -14,7 +14,9 @@ from shared.settings import StoreSettings
 
 def _recipients(text: object) -> object:
     if isinstance(text, str):
-        return frozenset(bytes.fromhex(entry.strip().removeprefix("0x")) for entry in text.split(",") if entry)
+        return frozenset(
+            bytes.fromhex(entry.strip().removeprefix("0x")) for entry in text.split(",") if entry
+        )
     return text
 
 

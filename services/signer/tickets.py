@@ -26,7 +26,7 @@ class Key(Protocol):
 
 
 def personal_digest(message: bytes) -> bytes:
-    """EIP-191: keccak256("\\x19Ethereum Signed Message:\\n" || length || message)."""
+    r"""EIP-191: keccak256("\x19Ethereum Signed Message:\n" || length || message)."""
     prefix = b"\x19Ethereum Signed Message:\n%d" % len(message)
     return keccak(prefix + message)
 
@@ -42,12 +42,8 @@ class TicketHasher:
     """Hashes the tickets of one set of params, which differ in the nonce alone (protocol §4.3)."""
 
     def __init__(self, quote: Quote, sender: bytes) -> None:
-        self._head = (
-            quote.recipient + sender + quote.face_value.to_bytes(32) + quote.win_prob.to_bytes(32)
-        )
-        self._tail = quote.recipient_rand_hash + aux_data(
-            quote.creation_round, quote.creation_round_hash
-        )
+        self._head = quote.recipient + sender + quote.face_value.to_bytes(32) + quote.win_prob.to_bytes(32)
+        self._tail = quote.recipient_rand_hash + aux_data(quote.creation_round, quote.creation_round_hash)
 
     def flatten(self, nonce: int) -> bytes:
         return self._head + nonce.to_bytes(32) + self._tail
@@ -109,13 +105,10 @@ def encode_credentials(
 
 
 def checksum_address(address: bytes) -> str:
-    """EIP-55."""
+    """EIP-55: a letter is upper case where the hash of the text has a digit of 8 or more."""
     text = address.hex()
     digest = keccak(text.encode()).hex()
-    cased = (
-        letter.upper() if int(digest[place], 16) > 7 else letter
-        for place, letter in enumerate(text)
-    )
+    cased = (letter.upper() if digit >= "8" else letter for letter, digit in zip(text, digest, strict=False))
     return "0x" + "".join(cased)
 
 

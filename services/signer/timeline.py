@@ -46,19 +46,19 @@ def _timeline(signing: Signing, session: PaymentSession) -> Iterator[TimelineEnt
 
 
 def _text(stored: DomainEventProtocol[UUID]) -> str | None:
+    text = None
     match stored:
         case PaymentSession.Opened():
-            return f"opened with {stored.orchestrator} by key {stored.key_id}"
+            text = f"opened with {stored.orchestrator} by key {stored.key_id}"
         case PaymentSession.QuoteAccepted():
-            return f"new ticket params of {stored.recipient}, face value {stored.face_value} wei"
+            text = f"new ticket params of {stored.recipient}, face value {stored.face_value} wei"
         case PaymentSession.AllowanceGranted():
-            return f"quota granted {stored.amount} wei"
+            text = f"quota granted {stored.amount} wei"
         case PaymentSession.PaymentSigned():
             again = "; the reply before it was lost" if stored.lost else ""
-            return f"{stored.tickets} tickets signed for {stored.units} units at {stored.cost} wei{again}"
+            text = f"{stored.tickets} tickets signed for {stored.units} units at {stored.cost} wei{again}"
         case PaymentSession.PaymentRefused():
-            return f"refused with {stored.status} ({stored.reason}): {stored.message}"
+            text = f"refused with {stored.status} ({stored.reason}): {stored.message}"
         case PaymentSession.Closed():
-            return f"closed with {stored.spent} wei spent; what was granted beyond is given back"
-        case _:
-            return None
+            text = f"closed with {stored.spent} wei spent; what was granted beyond is given back"
+    return text

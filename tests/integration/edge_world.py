@@ -205,7 +205,7 @@ async def running_edge(nats: infra.Nats, dsn: str, slot: Slot, directory: Path) 
         "KEY_PEPPER": PEPPER,
         "ADMIN_KEY_HASHES": hashlib.sha256(ADMIN_KEY.encode()).hexdigest(),
         "DISCOVERY_FILE": str(orchestrators),
-        "PAYMENT_TIMEOUT_SECONDS": "1",
+        "PAYMENT_TIMEOUT_SECONDS": "2",
         "LOG_LEVEL": "debug",
     }
     log = directory / "edge.log"

@@ -1,6 +1,7 @@
 """Accounts as a process, on real PostgreSQL and NATS, with the permissions of production."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,24 +36,36 @@ class World:
     dsn: str
 
 
-@pytest.fixture
-async def world(
-    database: Callable[..., infra.Database], nats: infra.Nats, slot: Slot, directory: Path
-) -> AsyncIterator[World]:
-    admin = await connect("admin", nats.url())
+@pytest.fixture(scope="module")
+async def world(postgres: infra.Postgres, nats: infra.Nats, slot: Slot) -> AsyncIterator[World]:
+    directory = slot.directory / "accounts"
+    directory.mkdir(exist_ok=True)
+    admin, edge = await connect("admin", nats.url()), await connect("edge", nats.url("edge"))
     await provision_accounts(admin)
-    dsn = database("accounts").dsn("accounts")
-    settings = {"POSTGRES_DSN": dsn, "NATS_URL": nats.url("accounts"), "CREATE_TABLES": "true"}
-    edge = await connect("edge", nats.url("edge"))
     bucket = BucketReader(edge, contract.IDENTITIES)
-    async with service("accounts", slot.port("accounts"), settings, directory / "accounts.log"):
-        following = asyncio.create_task(bucket.run())
-        await until(lambda: bucket.ready)
-        yield World(edge, admin, bucket, dsn)
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+    with postgres.database("accounts") as database:
+        dsn = database.dsn("accounts")
+        settings = {"POSTGRES_DSN": dsn, "NATS_URL": nats.url("accounts"), "CREATE_TABLES": "true"}
+        async with service("accounts", slot.port("accounts"), settings, directory / "accounts.log"):
+            following = asyncio.create_task(bucket.run())
+            await until(lambda: bucket.ready)
+            yield World(edge, admin, bucket, dsn)
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
     await edge.close()
     await admin.close()
+
+
+@pytest.fixture
+async def account_id(world: World) -> str:
+    """An account of the test's own."""
+    made = f"account-{secrets.token_hex(4)}"
+    await open_account(world, made)
+    return made
+
+
+def new_key_id() -> str:
+    return secrets.token_hex(6)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -65,9 +78,12 @@ async def open_account(world: World, account_id: str) -> contract.AccountView:
     return await ask(world.edge, contract.OpenAccount(account_id=account_id), contract.AccountView)
 
 
-async def issue(world: World, key_id: str, account_id: str = "acme") -> contract.ApiKeyView:
+async def issue(world: World, account_id: str) -> str:
+    key_id = new_key_id()
     command = contract.IssueApiKey(account_id=account_id, key_id=key_id, secret_hash=HASH)
-    return await ask(world.edge, command, contract.ApiKeyView)
+    view = await ask(world.edge, command, contract.ApiKeyView)
+    assert view.status == "active"
+    return key_id
 
 
 def identity(world: World, key_id: str) -> contract.Identity | None:
@@ -75,32 +91,31 @@ def identity(world: World, key_id: str) -> contract.Identity | None:
     return contract.Identity.model_validate_json(entry) if entry else None
 
 
-async def test_a_key_is_in_the_bucket_when_its_command_is_answered(world: World) -> None:
-    await open_account(world, "acme")
-    await issue(world, "keyNumberOne")
-    await until(lambda: world.bucket.get("keyNumberOne") is not None)
+async def test_a_key_is_in_the_bucket_when_its_command_is_answered(world: World, account_id: str) -> None:
+    key_id = await issue(world, account_id)
 
-    assert identity(world, "keyNumberOne") == contract.Identity(
-        key_id="keyNumberOne", account_id="acme", user_id=None, secret_hash=HASH, status="active"
+    stored = await world.admin.jetstream().get_last_msg(f"KV_{contract.IDENTITIES}", f"$KV.*.*.{key_id}")
+    assert stored.data is not None
+    assert contract.Identity.model_validate_json(stored.data) == contract.Identity(
+        key_id=key_id, account_id=account_id, user_id=None, secret_hash=HASH, status="active"
     )
+    await until(lambda: world.bucket.get(key_id) is not None)
 
 
-async def test_a_suspension_reaches_each_key_and_a_revocation_stays(world: World) -> None:
-    await open_account(world, "acme")
-    for key_id in ("keyNumberOne", "keyNumberTwo"):
-        await issue(world, key_id)
-    revoke = contract.RevokeApiKey(account_id="acme", key_id="keyNumberOne")
+async def test_a_suspension_reaches_each_key_and_a_revocation_stays(world: World, account_id: str) -> None:
+    key_ids = [await issue(world, account_id) for _ in range(2)]
+    revoke = contract.RevokeApiKey(account_id=account_id, key_id=key_ids[0])
     await ask(world.edge, revoke, contract.ApiKeyView)
 
-    suspend = contract.SuspendAccount(account_id="acme", reason="unpaid")
+    suspend = contract.SuspendAccount(account_id=account_id, reason="unpaid")
     assert (await ask(world.edge, suspend, contract.AccountView)).status == "suspended"
 
     def statuses() -> list[str]:
-        found = [identity(world, key_id) for key_id in ("keyNumberOne", "keyNumberTwo")]
+        found = [identity(world, key_id) for key_id in key_ids]
         return [entry.status for entry in found if entry]
 
     await until(lambda: statuses() == ["revoked", "suspended"])
-    await ask(world.edge, contract.ResumeAccount(account_id="acme"), contract.AccountView)
+    await ask(world.edge, contract.ResumeAccount(account_id=account_id), contract.AccountView)
     await until(lambda: statuses() == ["revoked", "active"])
 
 
@@ -110,7 +125,7 @@ async def test_a_suspension_reaches_each_key_and_a_revocation_stays(world: World
         (contract.SuspendAccount(account_id="nobody", reason="unpaid"), "account_not_found"),
         (contract.OpenAccount(account_id="No Good"), "bad_id"),
         (contract.FindIdentity(key_id="unknownKeyId"), "key_not_found"),
-        (contract.RevokeApiKey(account_id="acme", key_id="unknownKeyId"), "key_not_found"),
+        (contract.RevokeApiKey(account_id="nobody", key_id="unknownKeyId"), "key_not_found"),
         (contract.ListApiKeys(account_id="nobody"), "account_not_found"),
     ],
 )
@@ -131,57 +146,57 @@ async def test_an_unreadable_command_is_answered(world: World, body: bytes) -> N
 
 
 async def test_pages_of_accounts_and_keys(world: World) -> None:
-    for account_id in ("cat", "ant", "bee"):
+    for account_id in ("page-c", "page-a", "page-b"):
         await open_account(world, account_id)
-    for key_id in ("keyNumberTwo", "keyNumberOne"):
-        await issue(world, key_id, "ant")
-    await issue(world, "keyNumberSix", "bee")
+    key_ids = [await issue(world, "page-a") for _ in range(3)]
+    await issue(world, "page-b")
 
-    first = await ask(world.edge, contract.ListAccounts(limit=2), contract.AccountPage)
-    rest = await ask(world.edge, contract.ListAccounts(after="bee"), contract.AccountPage)
-    keys = await ask(world.edge, contract.ListApiKeys(account_id="ant"), contract.ApiKeyPage)
+    first = await ask(world.edge, contract.ListAccounts(after="page-", limit=2), contract.AccountPage)
+    rest = await ask(world.edge, contract.ListAccounts(after="page-b", limit=1), contract.AccountPage)
+    keys = await ask(world.edge, contract.ListApiKeys(account_id="page-a"), contract.ApiKeyPage)
 
-    assert [view.account_id for view in first.accounts] == ["ant", "bee"]
-    assert [view.account_id for view in rest.accounts] == ["cat"]
-    assert [view.key_id for view in keys.keys] == ["keyNumberOne", "keyNumberTwo"]
+    assert [view.account_id for view in first.accounts] == ["page-a", "page-b"]
+    assert [view.account_id for view in rest.accounts] == ["page-c"]
+    assert [view.key_id for view in keys.keys] == sorted(key_ids)
 
 
 async def test_the_log_is_relayed_and_readable_as_a_chain(world: World, nats: infra.Nats) -> None:
-    subscription = await world.admin.subscribe("evt.accounts.>")
-    await world.admin.flush()
-    await open_account(world, "acme")
-    await issue(world, "keyNumberOne")
-
-    relayed = [LogEntry.model_validate_json((await subscription.next_msg(5)).data) for _ in range(2)]
     reader = await connect("quota", nats.url("quota"))
     subject = read_log_subject("accounts")
-    page = await ask(reader, ReadLog(after=0), LogPage, subject=subject)
+    before = (await ask(reader, ReadLog(after=0), LogPage, subject=subject)).head
+    subscription = await world.admin.subscribe("evt.accounts.>")
+    await world.admin.flush()
+    await open_account(world, "relayed")
+    key_id = await issue(world, "relayed")
+
+    relayed: list[LogEntry] = []
+    while len(relayed) < 2:
+        entry = LogEntry.model_validate_json((await subscription.next_msg(5)).data)
+        relayed += [entry] if entry.position > before else []
+    page = await ask(reader, ReadLog(after=before), LogPage, subject=subject)
     await reader.close()
+    await subscription.unsubscribe()
 
     assert page.entries == relayed
-    assert [entry.previous_position for entry in page.entries] == [0, page.entries[0].position]
-    assert page.entries[1].event == {"account_id": "acme", "key_id": "keyNumberOne", "user_id": None}
+    assert [entry.previous_position for entry in page.entries] == [before, page.entries[0].position]
+    assert page.entries[1].event == {"account_id": "relayed", "key_id": key_id, "user_id": None}
 
 
-async def test_a_wiped_bucket_is_written_again(world: World) -> None:
-    await open_account(world, "acme")
-    await issue(world, "keyNumberOne")
+async def test_a_wiped_bucket_is_written_again(world: World, account_id: str) -> None:
+    first = await issue(world, account_id)
 
     await world.admin.jetstream().purge_stream(f"KV_{contract.IDENTITIES}")
-    await until(lambda: world.bucket.get("keyNumberOne") is not None and world.bucket.ready)
-    await issue(world, "keyNumberTwo")
+    await until(lambda: world.bucket.get(first) is not None and world.bucket.ready)
+    second = await issue(world, account_id)
 
-    await until(lambda: world.bucket.get("keyNumberTwo") is not None)
-    assert identity(world, "keyNumberOne") is not None
+    await until(lambda: world.bucket.get(second) is not None)
+    assert identity(world, first) is not None
 
 
 async def test_a_second_process_waits_for_the_lease(
     world: World, nats: infra.Nats, slot: Slot, directory: Path
 ) -> None:
-    await open_account(world, "acme")
-    await issue(world, "keyNumberOne")
     settings = {"POSTGRES_DSN": world.dsn, "NATS_URL": nats.url("accounts")}
-
     second_log = directory / "second.log"
     second = service("accounts", slot.port("accounts2"), settings, second_log, ready_seconds=4)
 
@@ -191,22 +206,32 @@ async def test_a_second_process_waits_for_the_lease(
     assert "lease_waits" in second_log.read_text()
 
 
-async def test_racing_commands_lose_nothing(world: World) -> None:
-    await open_account(world, "acme")
-    key_ids = [f"keyNumber{n:03}" for n in range(40)]
+async def test_racing_commands_lose_nothing(world: World, account_id: str) -> None:
+    key_ids = await asyncio.gather(*(issue(world, account_id) for _ in range(40)))
 
-    await asyncio.gather(*(issue(world, key_id) for key_id in key_ids))
-
-    page = await ask(world.edge, contract.ListApiKeys(account_id="acme"), contract.ApiKeyPage)
-    assert [view.key_id for view in page.keys] == key_ids
+    page = await ask(world.edge, contract.ListApiKeys(account_id=account_id), contract.ApiKeyPage)
+    assert [view.key_id for view in page.keys] == sorted(key_ids)
     await until(lambda: all(world.bucket.get(key_id) for key_id in key_ids))
 
 
-async def test_the_directory_is_rebuilt_equal_from_the_log(world: World) -> None:
-    for account_id in ("ant", "bee"):
-        await open_account(world, account_id)
-        await issue(world, f"keyNumber{account_id}", account_id)
-    suspend = contract.SuspendAccount(account_id="bee", reason="unpaid")
+async def test_the_last_word_of_crossing_commands_is_what_the_bucket_says(
+    world: World, account_id: str
+) -> None:
+    key_id = await issue(world, account_id)
+    suspend = contract.SuspendAccount(account_id=account_id, reason="unpaid")
+    resume = contract.ResumeAccount(account_id=account_id)
+    for _ in range(20):
+        await asyncio.gather(*(ask(world.edge, one, contract.AccountView) for one in (suspend, resume)))
+        view = await ask(world.edge, contract.GetAccount(account_id=account_id), contract.AccountView)
+        wanted = "active" if view.status == "open" else "suspended"
+        stored = await world.admin.jetstream().get_last_msg(f"KV_{contract.IDENTITIES}", f"$KV.*.*.{key_id}")
+
+        assert contract.Identity.model_validate_json(stored.data or b"").status == wanted
+
+
+async def test_the_directory_is_rebuilt_equal_from_the_log(world: World, account_id: str) -> None:
+    await issue(world, account_id)
+    suspend = contract.SuspendAccount(account_id=account_id, reason="unpaid")
     await ask(world.edge, suspend, contract.AccountView)
     before = rows(world.dsn)
     with psycopg.connect(world.dsn) as connection:
@@ -216,7 +241,7 @@ async def test_the_directory_is_rebuilt_equal_from_the_log(world: World) -> None
     written = rebuild.rebuild(accounts, PostgresDirectory(accounts))
     accounts.close()
 
-    assert written == 4
+    assert written == len(before)
     assert rows(world.dsn) == before
 
 
@@ -233,6 +258,9 @@ async def test_a_command_while_the_store_is_gone_is_a_fault(world: World) -> Non
     message = await world.edge.request(
         contract.GetAccount.subject, contract.GetAccount(account_id="acme").model_dump_json().encode()
     )
+
+    with psycopg.connect(world.dsn) as connection:
+        connection.execute("ALTER TABLE accounts.gone RENAME TO accounts")
 
     assert Fault.model_validate_json(message.data).kind == "fault"
     with pytest.raises(ValueError, match="kind"):

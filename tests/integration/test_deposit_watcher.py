@@ -20,7 +20,6 @@ from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 from web3 import Web3
 
-from contracts import deposit_watcher as contract
 from contracts.deposit_watcher import (
     CHAIN,
     ChainHead,
@@ -29,7 +28,7 @@ from contracts.deposit_watcher import (
     RoundChanged,
     TicketRedeemed,
 )
-from contracts.message import LogEntry, LogPage, ReadLog, read_log_subject
+from contracts.message import Event, LogEntry, LogPage, ReadLog, read_log_subject
 from contracts.streams import stream_of
 from services.provisioner import bus
 from services.provisioner.settings import ProvisionerSettings
@@ -101,7 +100,7 @@ class World:
         page = await ask(self.quota, ReadLog(after=0), LogPage, subject=read_log_subject("deposit_watcher"))
         return page.entries
 
-    async def told[Event: contract.Event](self, event: type[Event]) -> list[Event]:
+    async def told[Told: Event](self, event: type[Told]) -> list[Told]:
         found = [entry for entry in await self.log() if entry.subject == event.subject]
         return [event.model_validate(entry.event) for entry in found]
 
@@ -192,12 +191,12 @@ async def eventually[Value](
     ask_for: Callable[[], Awaitable[Value]], condition: Callable[[Value], bool]
 ) -> Value:
     async with asyncio.timeout(20):
-        while not condition(value := await ask_for()):
+        while not condition(value := await ask_for()):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     return value
 
 
-async def test_the_chain_is_in_the_bucket(world: World) -> None:
+async def test_the_first_observation_is_told_and_in_the_bucket(world: World) -> None:
     head, (number, block_hash) = world.head(), world.chain.current_round()
 
     assert (head.chain_id, head.round) == (42161, number)
@@ -213,18 +212,11 @@ async def test_the_chain_is_in_the_bucket(world: World) -> None:
         0,
     )
     assert (world.funds(STRANGER).deposit, world.funds(STRANGER).reserve) == (0, 0)
-
-
-async def test_the_first_observation_is_told_once(world: World) -> None:
-    number, block_hash = world.chain.current_round()
-
     observed = await eventually(lambda: world.told(FundsObserved), lambda told: len(told) == 2)
-
     assert {event.payer: event.deposit for event in observed} == {world.payer: 3 * ETHER + 1, STRANGER: 0}
     assert {event.pool_size for event in observed} == {100}
     told = await eventually(lambda: world.told(RoundChanged), bool)
-    expected = RoundChanged(round=number, round_hash="0x" + block_hash.hex(), ticket_validity_rounds=2)
-    assert told == [expected]
+    assert told == [RoundChanged(round=number, round_hash=head.round_hash, ticket_validity_rounds=2)]
 
 
 async def test_funding_unlocking_and_a_new_round_are_told(world: World) -> None:

@@ -159,7 +159,7 @@ async def test_a_signer_that_hangs_costs_a_client_its_deadline_and_no_more(world
 
     assert {answer.status for answer in answers} == {503}
     assert {answer.headers["Retry-After"] for answer in answers} == {"1"}
-    assert 0.9 < time.monotonic() - started_at < 3
+    assert 1.9 < time.monotonic() - started_at < 4
     assert (await world.call("POST", PAY, key=key, body={"name": "next"})).status == 200
 
 
@@ -170,7 +170,7 @@ async def test_without_a_signer_the_answer_is_503_at_once(world: World, key: str
     took = time.monotonic() - started_at
     await world.stand_ins.serve("signer")
 
-    assert (answer.status, took < 0.5) == (503, True)
+    assert (answer.status, took < 1.5) == (503, True)
     assert answer.json["error"]["message"].startswith("Service Unavailable Error (request ")
 
 

@@ -49,7 +49,7 @@ def test_the_hash_depends_on_the_pepper_and_the_whole_key() -> None:
 
 
 def test_the_official_sdk_reads_the_token() -> None:
-    from livepeer_gateway.token import parse_token  # type: ignore[import-untyped] # noqa: PLC0415 (slow)
+    from livepeer_gateway.token import parse_token  # noqa: PLC0415 (slow)
 
     key = keys.make()
     token = sdk_token("https://pay.example.org", key)

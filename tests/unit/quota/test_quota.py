@@ -217,7 +217,13 @@ def test_a_batch_of_entries_is_one_event_a_budget(ledger: Ledger) -> None:
     ledger.ask(needed=300)
     before = ledger.budget.version
     entries: list[LogEntry] = []
-    payment = {"account_id": "account-1", "session_id": "s1", "payer": PAYER, "creation_round": 10, "cost": "3"}
+    payment = {
+        "account_id": "account-1",
+        "session_id": "s1",
+        "payer": PAYER,
+        "creation_round": 10,
+        "cost": "3",
+    }
     for position in range(100):
         entries.append(
             LogEntry(

@@ -196,7 +196,9 @@ def test_our_digest_recovers_the_vectors_signer(vector: dict[str, Any]) -> None:
     assert keccak(public.format(compressed=False)[1:])[-20:] == unhex(vector["address"])
 
 
-@pytest.mark.parametrize(("ev", "tickets", "cost"), [(1, 1, 1), (7, 100, 700), (8_000_000_000, 3, 24_000_000_001)])
+@pytest.mark.parametrize(
+    ("ev", "tickets", "cost"), [(1, 1, 1), (7, 100, 700), (8_000_000_000, 3, 24_000_000_001)]
+)
 def test_a_batch_costs_its_expected_value_rounded_up_once(ev: int, tickets: int, cost: int) -> None:
     face_value = Wei(ev * 125_000)
     win_prob = -(-ev * CERTAIN // face_value)

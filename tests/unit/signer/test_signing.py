@@ -288,7 +288,9 @@ def test_a_closed_session_asks_quota_anew(signer: Signer, quote: QuoteMaker) -> 
 
 def test_a_close_is_stored_once_and_voids_later_grants(signer: Signer) -> None:
     for ask_number in (1, 1, 2, 2):
-        signer.signing.close_session("account-1", "never-opened", ask_number=ask_number, idle_seconds=0, now=START)
+        signer.signing.close_session(
+            "account-1", "never-opened", ask_number=ask_number, idle_seconds=0, now=START
+        )
 
     session = signer.signing.session("account-1", "never-opened")
     assert (session.version, session.asks, session.closed) == (3, 2, True)

@@ -1,0 +1,41 @@
+"""The whole system, started once for all acceptance tests and stopped after the last of them.
+
+`system`   the running world; each test opens an account of its own in it
+"""
+
+from collections.abc import AsyncIterator, Iterator
+
+import aiohttp
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from tests import infra
+from tests.acceptance.system import System
+from tilt.run import start
+from tilt.supervisor import Supervisor
+from tilt.world import Options, World
+
+# A second costs a ticket, so that each payment has one; few win, as a test redeems one of its own.
+OPTIONS = Options(
+    ticket_ev_wei=10**11,
+    face_value_wei=10**14,
+    price_per_unit=10**11,
+    idle_seconds=5,
+)
+
+
+@pytest.fixture(scope="package")
+def processes() -> Iterator[tuple[World, Supervisor]]:
+    # Supervised in a thread of its own: what dies is restarted whatever a test is doing.
+    with infra.own_slot() as slot, start_blocking_portal() as portal:
+        world = World(slot, OPTIONS)
+        world.prepare()
+        with portal.wrap_async_context_manager(Supervisor(slot.directory)) as supervisor:
+            portal.call(start, world, supervisor)
+            yield world, supervisor
+
+
+@pytest.fixture
+async def system(processes: tuple[World, Supervisor]) -> AsyncIterator[System]:
+    async with aiohttp.ClientSession() as http:
+        yield System(*processes, http)

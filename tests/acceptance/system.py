@@ -1,0 +1,192 @@
+"""The whole system under test: what its operator can do to it, and what it says about itself."""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from tests.acceptance.signer_log import Log, read_log
+from tilt import api
+from tilt.supervisor import Supervisor
+from tilt.world import World
+
+POLL_SECONDS = 0.05
+TIMEOUT = aiohttp.ClientTimeout(total=6)
+SPEND_LIMIT_WEI = 10**15
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]  # whatever their case
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Account:
+    """A customer, as an operator sets one up."""
+
+    account_id: str
+    key_id: str
+    api_key: str
+    sdk_token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.api_key}"}
+
+
+@dataclass(frozen=True)
+class Totals:
+    payments: int = 0
+    tickets: int = 0
+    cost: int = 0
+
+
+class System:
+    """The running processes, seen from outside: HTTP, the chain, and signals."""
+
+    def __init__(self, world: World, supervisor: Supervisor, http: aiohttp.ClientSession) -> None:
+        self.world = world
+        self.supervisor = supervisor
+        self.http = http
+
+    # Over HTTP
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Make one request to a whole URL, or to a path of ours."""
+        whole = url if "://" in url else self.world.public_url + url
+        async with self.http.request(method, whole, data=data, headers=headers, timeout=TIMEOUT) as answer:
+            return Answer(answer.status, answer.headers, await answer.read())
+
+    async def call(self, method: str, path: str, *, key: str = "", body: Any = None) -> Answer:
+        """Make a request to /v1; as an administrator, unless a key is given."""
+        headers = {"Authorization": f"Bearer {key or self.world.admin_key}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        return await self.send(method, path, data=data, headers=headers)
+
+    async def open_account(self, spend_limit_wei: int = SPEND_LIMIT_WEI) -> Account:
+        account_id = f"test-{secrets.token_hex(4)}"
+        body = {"account_id": account_id, "spend_limit_wei": str(spend_limit_wei)}
+        opened = await self.call("POST", "/v1/accounts", body=body)
+        assert opened.status == 201, opened
+        issued = (await self.call("POST", f"/v1/accounts/{account_id}/keys", body={})).json
+        return Account(account_id, issued["key"]["key_id"], issued["api_key"], issued["sdk_token"])
+
+    async def revoke_key(self, account: Account) -> None:
+        answer = await self.call("DELETE", f"/v1/accounts/{account.account_id}/keys/{account.key_id}")
+        assert answer.status == 200, answer
+
+    async def suspend(self, account: Account) -> None:
+        path = f"/v1/accounts/{account.account_id}/suspend"
+        answer = await self.call("POST", path, body={"reason": "unpaid"})
+        assert answer.status == 200, answer
+
+    async def resume(self, account: Account) -> None:
+        answer = await self.call("POST", f"/v1/accounts/{account.account_id}/resume")
+        assert answer.status == 200, answer
+
+    # What it says about an account
+
+    async def limits(self, account: Account) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.call("GET", f"/v1/accounts/{account.account_id}/limits")).json
+        return found
+
+    async def held(self, account: Account) -> int:
+        return int((await self.limits(account))["held_wei"])
+
+    async def sessions(self, account: Account) -> list[dict[str, Any]]:
+        answer = await self.call("GET", f"/v1/accounts/{account.account_id}/sessions?limit=500")
+        found: list[dict[str, Any]] = answer.json["sessions"]
+        return found
+
+    async def timeline(self, account: Account, session_id: str) -> list[dict[str, Any]]:
+        answer = await self.call("GET", f"/v1/sessions/{session_id}/timeline", key=account.api_key)
+        found: list[dict[str, Any]] = answer.json["timeline"]
+        return found
+
+    async def usage(self, account: Account) -> Totals:
+        answer = await self.call("GET", f"/v1/accounts/{account.account_id}/usage")
+        [row] = answer.json["usage"]
+        return Totals(row["payments"], row["tickets"], int(row["cost_wei"]))
+
+    async def log(self) -> Log:
+        """What the signer has on disk, read past all of its code."""
+        return await asyncio.to_thread(read_log, self.world.dsn())
+
+    # The neighbours
+
+    async def orchestrator(self) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.send("GET", f"{self.world.orchestrator_url}/status")).json
+        return found
+
+    async def control_orchestrator(self, **changes: Any) -> None:
+        url = f"{self.world.orchestrator_url}/control"
+        answer = await self.send("POST", url, data=json.dumps(changes).encode())
+        assert answer.status == 200, answer
+
+    async def accepted(self, manifest_id: str) -> set[tuple[str, int]]:
+        """The tickets the orchestrator took for a session, by rand hash and nonce."""
+        return _tickets(await self.orchestrator(), "accepted", manifest_id)
+
+    async def rejected(self, manifest_id: str) -> set[tuple[str, int]]:
+        return _tickets(await self.orchestrator(), "rejected", manifest_id)
+
+    async def mine(self, blocks: int) -> None:
+        await api.mine(self.world.rpc_url, blocks)
+
+    # Faults
+
+    def kill(self, process: str) -> int:
+        """`kill -9`, on the spot; returns the pid that is no more."""
+        pid = self.supervisor.pid(process)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    async def until_restarted(self, process: str, old_pid: int) -> None:
+        async def back() -> bool:
+            return self.supervisor.pid(process) not in {None, old_pid}
+
+        await until(f"{process} runs again", back, seconds=20)
+
+
+def _tickets(status: Mapping[str, Any], which: str, manifest_id: str) -> set[tuple[str, int]]:
+    return {
+        (ticket["recipient_rand_hash"].removeprefix("0x"), ticket["nonce"])
+        for ticket in status[which]
+        if ticket["manifest_id"] == manifest_id
+    }
+
+
+async def until[R](what: str, check: Callable[[], Awaitable[R]], *, seconds: float) -> R:
+    """Ask until the answer is true, and return it; a connection that breaks is no answer."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if found := await check():
+                return found
+        except (OSError, aiohttp.ClientError, KeyError) as problem:
+            found_problem = repr(problem)
+        else:
+            found_problem = f"the last answer was {found!r}"
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}; {found_problem}"
+        await asyncio.sleep(POLL_SECONDS)
