@@ -18,7 +18,7 @@ from contracts.deposit_watcher import FundsObserved, RoundChanged
 from contracts.message import LogEntry
 from contracts.signer import PaymentSigned, SessionClosed
 from services.quota.domain import AllowanceRefusal, Ask, Budget, Pool
-from services.quota.projections import AllowanceRow, Allowances
+from services.quota.allowances import AllowanceRow, Allowances
 from shared.money import Wei
 from shared.refusal import Refused
 from shared.store import Effect, EventSourced

@@ -11,7 +11,7 @@ from eventsourcing.persistence import PersistenceError
 from nats.aio.client import Client
 
 from contracts.signer import CloseSession, Done
-from services.quota.projections import Allowances, Closable
+from services.quota.allowances import Allowances, Closable
 from shared.bus import CommandRefusedError, ServiceUnavailableError, ask
 from shared.clock import Clock
 

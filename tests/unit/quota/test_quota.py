@@ -216,25 +216,18 @@ def test_a_pool_being_unlocked_covers_nothing(ledger: Ledger) -> None:
 def test_a_batch_of_entries_is_one_event_a_budget(ledger: Ledger) -> None:
     ledger.ask(needed=300)
     before = ledger.budget.version
-    entries: list[LogEntry] = []
-    payment = {
-        "account_id": "account-1",
-        "session_id": "s1",
-        "payer": PAYER,
-        "creation_round": 10,
-        "cost": "3",
-    }
-    for position in range(100):
-        entries.append(
-            LogEntry(
-                epoch=1,
-                position=position + 1,
-                previous_position=position,
-                subject=PaymentSigned.subject,
-                at=NOW,
-                event=payment,
-            )
+    cost = {"account_id": "account-1", "session_id": "s1", "payer": PAYER, "cost": "3"}
+    entries = [
+        LogEntry(
+            epoch=1,
+            position=position + 1,
+            previous_position=position,
+            subject=PaymentSigned.subject,
+            at=NOW,
+            event={**cost, "creation_round": 10},
         )
+        for position in range(100)
+    ]
 
     ledger.quota.follow_spend(entries, nothing)
 

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from contracts.livepeer.payments_pb2 import Payment
-from services.signer.application import AllowanceNeeded, Grant, Outcome, PaymentRequest, Signing
+from services.signer.application import (
+    AllowanceNeeded,
+    Grant,
+    Outcome,
+    PaymentRequest,
+    SessionBusy,
+    Signing,
+)
 from services.signer.domain.fence import Fence
 from services.signer.domain.sequence import TicketSequence
 from services.signer.domain.session import PaymentSession
@@ -300,9 +307,9 @@ def test_a_session_in_use_is_not_closed(signer: Signer, quote: QuoteMaker) -> No
     first = signer.pay(body(quote.text()))
     session_id = json.loads(b64decode(first["state"]["State"]))["StateID"]
     signer.wait(5)
+    signer.ask(body(quote.text(), state=first["state"]), grant=None)
 
-    with pytest.raises(Exception, match=session_id):
-        signer.ask(body(quote.text(), state=first["state"]), grant=None)
+    with pytest.raises(SessionBusy, match=session_id):
         signer.signing.close_session("account-1", session_id, ask_number=1, idle_seconds=60, now=signer.now)
 
 
