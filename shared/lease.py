@@ -33,6 +33,7 @@ class Lease:
                     self.held = True
                     log.info("lease_taken", lease=self._name)
                     return
+                log.info("lease_waits", lease=self._name)
             except PostgresError as problem:
                 log.warning("lease_waits", lease=self._name, problem=repr(problem))
             await asyncio.sleep(RETRY_SECONDS)

@@ -7,12 +7,12 @@ from services.accounts.application import Accounts
 from services.accounts.directory import PostgresDirectory
 from services.accounts.handlers import router
 from services.accounts.identities import Identities
-from services.accounts.lease import Lease
 from services.accounts.outbox import AccountsOutbox
 from services.accounts.settings import Settings
 from shared import logging
 from shared.bucket import BucketWriter
 from shared.bus import connect, make_broker
+from shared.lease import Lease
 from shared.log import PublicLog
 from shared.relay import Relay
 from shared.service import Task, serve, store_answers

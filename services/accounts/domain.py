@@ -17,8 +17,6 @@ from eventsourcing.domain import Aggregate, event
 
 from shared.refusal import Refused
 
-# ruff: noqa: ARG002 (the arguments of an event method are its event's fields)
-
 KEYS_MAX = 1_000  # of one account, revoked ones included: suspending rewrites them all at once
 ACCOUNT_ID = re.compile(r"[a-z0-9-]{3,64}")
 KEY_ID = re.compile(r"[A-Za-z0-9]{12}")

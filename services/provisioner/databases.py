@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 import psycopg
 from psycopg import sql
 
+TIMEOUTS = {"statement_timeout": "5s", "lock_timeout": "2s", "idle_in_transaction_session_timeout": "10s"}
+
 
 def ensure_roles(admin_dsn: str, passwords: Mapping[str, str]) -> None:
     """Make the roles that are missing, and set the passwords of all."""
@@ -39,6 +41,9 @@ def ensure_schemas(admin_dsn: str, roles: Iterable[str]) -> None:
                 sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(database, role)
             )
             connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(role, role))
+            # A store that hangs must not hang its service (design §5: every wait has a deadline).
+            for setting, value in TIMEOUTS.items():
+                connection.execute(sql.SQL("ALTER ROLE {} SET {} = {}").format(role, sql.SQL(setting), value))
 
 
 def drop_database(admin_dsn: str, name: str) -> None:

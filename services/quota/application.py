@@ -17,8 +17,8 @@ from contracts.accounts import AccountOpened, AccountResumed, AccountSuspended, 
 from contracts.deposit_watcher import FundsObserved, RoundChanged
 from contracts.message import LogEntry
 from contracts.signer import PaymentSigned, SessionClosed
-from services.quota.domain import AllowanceRefusal, Ask, Budget, Pool
 from services.quota.allowances import AllowanceRow, Allowances
+from services.quota.domain import AllowanceRefusal, Ask, Budget, Pool
 from shared.money import Wei
 from shared.refusal import Refused
 from shared.store import Effect, EventSourced
