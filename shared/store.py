@@ -136,11 +136,17 @@ class EventSourced(Application[UUID]):
     def _take_due_snapshots(
         self, aggregates: Sequence[Aggregate], events: Sequence[DomainEventProtocol[UUID]]
     ) -> None:
+        """Snapshot what passed its interval, as it is in memory: the library would replay it first."""
+        assert self.snapshots is not None
         by_id = {aggregate.id: aggregate for aggregate in aggregates}
-        for event in events:
-            interval = self.snapshotting_intervals.get(type(by_id[event.originator_id]))
-            if interval is not None and event.originator_version % interval == 0:
-                self.take_snapshot(event.originator_id, version=event.originator_version)
+        due = {
+            event.originator_id
+            for event in events
+            if (interval := self.snapshotting_intervals.get(type(by_id[event.originator_id])))
+            and event.originator_version % interval == 0
+        }
+        if due:
+            self.snapshots.put([Aggregate.Snapshot.take(by_id[aggregate_id]) for aggregate_id in due])
 
     def absent(self, aggregate_ids: Iterable[UUID]) -> set[UUID]:
         """Which of these are neither in memory nor in the store; one query for all of them."""

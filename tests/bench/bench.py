@@ -99,7 +99,7 @@ async def measure(world: World, supervisor: Supervisor) -> None:
     fresh = [await load("fresh", **closed) for _ in range(RUNS)]
     say("fresh_sessions_per_second", statistics.median(run["per_second"] for run in fresh), "1/s")
     await settle(world)
-    latency = {"clients": CLIENTS, "seconds": OPEN_SECONDS, "warm_up_seconds": 0, "rate": OPEN_RATE}
+    latency = {"clients": 4 * CLIENTS, "seconds": OPEN_SECONDS, "warm_up_seconds": 0, "rate": OPEN_RATE}
     opened = [await load("open", **latency) for _ in range(RUNS)]
     say("payment_p50_ms", statistics.median(run["p50_ms"] for run in opened), "ms")
     say("payment_p99_ms", statistics.median(run["p99_ms"] for run in opened), "ms")

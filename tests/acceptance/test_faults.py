@@ -1,0 +1,73 @@
+"""`kill -9` in mid-session: sessions go on by themselves, and no ticket is lost, doubled or unpaid."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.checks import settled
+from tests.acceptance.sdk import Streaming, streaming
+from tests.acceptance.system import Account, System, until
+from tests.acceptance.traffic import Traffic, traffic
+from tests.acceptance.wire import Payer
+
+pytestmark = pytest.mark.anyio
+
+SPEND_LIMIT_WEI = 10**16
+RECOVERY_SECONDS = 20
+OURS = ("signer", "signer-relay", "quota", "accounts", "metering", "edge")
+SERVERS = ("nats", "postgres")
+
+
+@pytest.mark.parametrize("process", [*OURS, *SERVERS])
+async def test_a_killed_process_costs_no_session_and_no_ticket(system: System, process: str) -> None:
+    account = await system.open_account(SPEND_LIMIT_WEI)
+
+    async with streaming(system, account) as stream, traffic(system, account) as running:
+        old_pid = system.kill(process)
+        await system.until_restarted(process, old_pid)
+        await running.until_all_paid_again(seconds=RECOVERY_SECONDS)
+        await stream.until_paid_again(seconds=RECOVERY_SECONDS)
+
+    await _check_books(system, account, stream, running)
+
+
+async def test_a_wiped_bus_loses_no_usage_and_no_revocation(system: System) -> None:
+    account, revoked = await system.open_account(SPEND_LIMIT_WEI), await system.open_account()
+
+    async with streaming(system, account) as stream, traffic(system, account) as running:
+        old_pid = system.kill("nats")
+        _wipe(system.world.directory / "nats")
+        await system.until_restarted("nats", old_pid)
+        await running.until_all_paid_again(seconds=RECOVERY_SECONDS)
+        await stream.until_paid_again(seconds=RECOVERY_SECONDS)
+
+    await _check_books(system, account, stream, running)
+    await system.revoke_key(revoked)
+    await until("the key is refused", lambda: _is_refused(system, revoked), seconds=2)
+
+
+async def _check_books(system: System, account: Account, stream: Streaming, running: Traffic) -> None:
+    """The orchestrator took only what is in the log, the log is what clients got, and all is metered."""
+    signed = (await system.log()).of(account.account_id).tickets()
+    manifest_ids = [stream.manifest_id, *running.manifest_ids]
+    accepted = set().union(*[await system.accepted(manifest_id) for manifest_id in manifest_ids])
+    rejected = set().union(*[await system.rejected(manifest_id) for manifest_id in manifest_ids])
+
+    assert running.problems == []
+    assert rejected == set()
+    assert accepted <= signed.keys()
+    assert running.receipts.keys() <= accepted
+    assert running.receipts.items() <= signed.items()  # the very signatures
+    await settled(system, account, seconds=RECOVERY_SECONDS)
+
+
+def _wipe(store: Path) -> None:
+    """Take the store away in one step, before the server is back."""
+    gone = store.with_suffix(".gone")
+    store.rename(gone)
+    shutil.rmtree(gone)
+
+
+async def _is_refused(system: System, account: Account) -> bool:
+    return (await Payer(system, account).ask(b"{}")).status == 401
