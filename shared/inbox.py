@@ -135,18 +135,18 @@ class Inbox:
         self._families = frozenset(_family(subject) for subject in reads)
         self._at = Position(1, 0)
         self._buried: list[dict[str, Any]] = []
+        self._failures = 0  # since the last step that went well
 
     async def run(self) -> None:
         """Apply for ever; a broken world is retried with growing pauses."""
-        failures = 0
         while True:
             try:
                 await self._follow()
             except PositionMovedError:
-                failures = 0
+                self._failures = 0
             except (PersistenceError, ServiceUnavailableError, NatsError, LogWentBackError) as problem:
-                pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
-                failures += 1
+                pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
+                self._failures += 1
                 log.warning("inbox_waits", reader=self._reader, problem=repr(problem), seconds=pause)
                 await asyncio.sleep(pause)
 
@@ -158,6 +158,7 @@ class Inbox:
         try:
             while True:
                 await self._step(subscription)
+                self._failures = 0
         finally:
             await subscription.unsubscribe()
 

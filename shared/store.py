@@ -1,7 +1,8 @@
 """The event store: the library's, with a thinner recorder and effects in the same transaction.
 
-The recorder keeps the library's table, its EXCLUSIVE lock (without it a reader of the log misses
-events) and its version check; it sends arrays of base types in one pipeline, which is faster.
+The recorder keeps the library's table and its version check, and sends arrays of base types in one
+statement. Writers queue behind an advisory lock that is taken before any position is drawn and
+held until the commit is visible: without one, a reader of the log misses events.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +24,7 @@ from eventsourcing.utils import EnvType, retry
 from psycopg import Cursor
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Identifier, Literal
 from pydantic_core import from_json, to_json
 
 # Runs in the transaction of a save, before its events. Raises to undo everything.
@@ -57,11 +58,11 @@ class ThinRecorder(PostgresApplicationRecorder):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         schema, table = Identifier(self.datastore.schema), Identifier(self.events_table_name)
-        self._lock = SQL("LOCK TABLE {}.{} IN EXCLUSIVE MODE").format(schema, table)
         self._insert = SQL(
             "INSERT INTO {}.{} (originator_id, originator_version, topic, state)"
-            " SELECT * FROM unnest(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[])"
-        ).format(schema, table)
+            " SELECT event.* FROM (SELECT pg_advisory_xact_lock(hashtext({}))) AS lock,"
+            " unnest(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[]) AS event"
+        ).format(schema, table, Literal(f"{self.datastore.schema}.{self.events_table_name}"))
         self._existing = SQL(
             "SELECT originator_id FROM {}.{} WHERE originator_id = ANY(%s::uuid[]) AND originator_version = 1"
         ).format(schema, table)
@@ -74,14 +75,13 @@ class ThinRecorder(PostgresApplicationRecorder):
         if not stored_events and not effects:
             return None
         with self.datastore.get_connection() as connection:
-            if effects:
-                with connection.transaction(), connection.cursor() as cursor:
-                    for effect in effects:
-                        effect(cursor)
-                    if stored_events:
-                        self._append(cursor, stored_events)
-            else:
-                with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
+            if not effects:  # one statement is a transaction
+                self._append(connection.cursor(), stored_events)
+                return None
+            with connection.transaction(), connection.cursor() as cursor:
+                for effect in effects:
+                    effect(cursor)
+                if stored_events:
                     self._append(cursor, stored_events)
         return None
 
@@ -92,7 +92,6 @@ class ThinRecorder(PostgresApplicationRecorder):
             return {row["originator_id"] for row in rows}
 
     def _append(self, cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent]) -> None:
-        cursor.execute(self._lock, prepare=True)
         columns = [
             [event.originator_id for event in stored_events],
             [event.originator_version for event in stored_events],

@@ -33,7 +33,7 @@ from shared import telemetry
 log = structlog.get_logger()
 
 BODY_BYTES_MAX = 384 * 1024  # of one message; escaped as JSON at most twice that
-IN_FLIGHT_MAX = 4
+IN_FLIGHT_MAX = 2
 NO_RESPONDERS = "503"
 REPLY: TypeAdapter[PaymentAnswers | Refusal | Fault] = TypeAdapter(PaymentAnswers | Refusal | Fault)
 

@@ -8,7 +8,9 @@ import sys
 from datetime import timedelta
 from functools import partial
 
+import structlog
 import uvloop
+from eventsourcing.persistence import PersistenceError
 from faststream.nats import NatsBroker
 
 from contracts.deposit_watcher import CHAIN
@@ -23,12 +25,15 @@ from services.signer.state import StateSeal
 from shared import logging
 from shared.bucket import BucketReader
 from shared.bus import connect, connection_options, make_broker
+from shared.clock import Clock
 from shared.log import PublicLog
 from shared.relay import Relay
 from shared.service import Check, Task, serve, store_answers
 from shared.store import postgres_env
 
 FENCE_SECONDS = 1.0
+
+log = structlog.get_logger()
 
 
 def load_key(settings: SignerSettings) -> LocalKey:
@@ -64,7 +69,7 @@ async def run(settings: SignerSettings, parts: frozenset[str]) -> None:
         broker.include_router(handlers.router)
         for name, value in {"signing": signing, "clock": clock, "public_log": public_log}.items():
             broker.context.set_global(name, value)
-        tasks += [bucket.run, partial(_watch_fence, signing)]
+        tasks += [bucket.run, partial(_watch_fence, signing, clock)]
         checks.append(partial(_chain_is_known, chain))
     if "relay" in parts:
         tasks.append(Relay("signer", dsn, public_log, client).run)
@@ -93,10 +98,13 @@ async def _chain_is_known(chain: WatchedChain) -> bool:
     return chain() is not None
 
 
-async def _watch_fence(signing: Signing) -> None:
+async def _watch_fence(signing: Signing, clock: Clock) -> None:
     while True:
+        try:
+            signing.refresh_fence(clock.now())
+        except PersistenceError as problem:
+            log.warning("fence_unread", problem=repr(problem))
         await asyncio.sleep(FENCE_SECONDS)
-        signing.refresh_fence()
 
 
 def main() -> None:

@@ -423,9 +423,15 @@ class Signing(EventSourced):
         found: PaymentSession = self.repository.get(session_uuid)
         return found
 
-    def refresh_fence(self) -> None:
-        """Notice a fence that another replica raised."""
+    def refresh_fence(self, now: datetime) -> None:
+        """Notice a fence that another replica raised; have one, so that it stays in memory."""
         self.forget(self._fence_id)
+        if self.absent([self._fence_id]):
+            try:
+                self.save(Fence(self.payer, timestamp=now))
+            except IntegrityError:
+                return  # another replica made it
+        self.repository.get(self._fence_id)
 
     def _change(self, session_uuid: UUID, change: Callable[[PaymentSession], None]) -> None:
         for attempt in range(ATTEMPTS):

@@ -30,8 +30,8 @@ async def settled(system: System, account: Account, *, seconds: float = SETTLE_S
         }
 
     def agree(said: dict[str, Any]) -> bool:
-        same = said["log"] == said["usage"] and said["log by session"] == said["sessions"]
-        return same and said["spent"] == said["log"].cost
+        books = (said["log"], said["log by session"], said["log"].cost)
+        return books == (said["usage"], said["sessions"], said["spent"])
 
     last: dict[str, Any] = {}
 

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -41,6 +41,12 @@ class Account:
     key_id: str
     api_key: str
     sdk_token: str
+
+    @classmethod
+    def of(cls, issued: Mapping[str, Any]) -> Self:
+        """Read what a new key is answered with."""
+        key = issued["key"]
+        return cls(key["account_id"], key["key_id"], issued["api_key"], issued["sdk_token"])
 
     @property
     def headers(self) -> dict[str, str]:
@@ -79,7 +85,8 @@ class System:
 
     async def call(self, method: str, path: str, *, key: str = "", body: Any = None) -> Answer:
         """Make a request to /v1; as an administrator, unless a key is given."""
-        headers = {"Authorization": f"Bearer {key or self.world.admin_key}", "Content-Type": "application/json"}
+        shown = {"Authorization": f"Bearer {key or self.world.admin_key}"}
+        headers = {**shown, "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         return await self.send(method, path, data=data, headers=headers)
 
@@ -88,8 +95,7 @@ class System:
         body = {"account_id": account_id, "spend_limit_wei": str(spend_limit_wei)}
         opened = await self.call("POST", "/v1/accounts", body=body)
         assert opened.status == 201, opened
-        issued = (await self.call("POST", f"/v1/accounts/{account_id}/keys", body={})).json
-        return Account(account_id, issued["key"]["key_id"], issued["api_key"], issued["sdk_token"])
+        return Account.of((await self.call("POST", f"/v1/accounts/{account_id}/keys", body={})).json)
 
     async def revoke_key(self, account: Account) -> None:
         answer = await self.call("DELETE", f"/v1/accounts/{account.account_id}/keys/{account.key_id}")

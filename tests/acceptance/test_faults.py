@@ -1,5 +1,6 @@
 """`kill -9` in mid-session: sessions go on by themselves, and no ticket is lost, doubled or unpaid."""
 
+import secrets
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from tests.acceptance.checks import settled
 from tests.acceptance.sdk import Streaming, streaming
 from tests.acceptance.system import Account, System, until
 from tests.acceptance.traffic import Traffic, traffic
-from tests.acceptance.wire import Payer
+from tests.acceptance.wire import Payer, request
 
 pytestmark = pytest.mark.anyio
 
@@ -27,6 +28,7 @@ async def test_a_killed_process_costs_no_session_and_no_ticket(system: System, p
         old_pid = system.kill(process)
         await system.until_restarted(process, old_pid)
         await running.until_all_paid_again(seconds=RECOVERY_SECONDS)
+        await until("a new customer can pay", lambda: _can_start(system), seconds=RECOVERY_SECONDS)
         await stream.until_paid_again(seconds=RECOVERY_SECONDS)
 
     await _check_books(system, account, stream, running)
@@ -45,6 +47,27 @@ async def test_a_wiped_bus_loses_no_usage_and_no_revocation(system: System) -> N
     await _check_books(system, account, stream, running)
     await system.revoke_key(revoked)
     await until("the key is refused", lambda: _is_refused(system, revoked), seconds=2)
+
+
+async def test_after_all_faults_every_allowance_comes_back_and_the_pool_adds_up(system: System) -> None:
+    async def nothing_is_held() -> bool:
+        return int((await system.call("GET", "/v1/pool")).json["held_wei"]) == 0
+
+    await until("idle sessions gave back all they held", nothing_is_held, seconds=RECOVERY_SECONDS)
+
+    pool = (await system.call("GET", "/v1/pool")).json
+    assert int(pool["exposure_wei"]) == (await system.log()).cost
+
+
+async def _can_start(system: System) -> bool:
+    """Whether an account can be opened and pay; as an operator would, it is tried until it works."""
+    body = {"account_id": f"test-{secrets.token_hex(4)}"}
+    opened = await system.call("POST", "/v1/accounts", body=body)
+    issued = await system.call("POST", f"/v1/accounts/{body['account_id']}/keys", body={})
+    if (opened.status, issued.status) != (201, 201):
+        return False
+    payer = Payer(system, Account.of(issued.json))
+    return (await payer.ask(request(await payer.challenge()))).status == 200
 
 
 async def _check_books(system: System, account: Account, stream: Streaming, running: Traffic) -> None:

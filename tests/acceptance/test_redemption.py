@@ -140,9 +140,7 @@ def _bad(claim: Claim) -> dict[str, Claim]:
         "recipient_rand_hash": _hash(rand + 1),
         "aux_data": _flip(ticket.aux_data, -1),
     }
-    bad = {
-        name: claim._replace(ticket=ticket._replace(**{name: value})) for name, value in changes.items()
-    }
+    bad = {name: claim._replace(ticket=ticket._replace(**{name: value})) for name, value in changes.items()}
     other_rand = claim._replace(ticket=bad["recipient_rand_hash"].ticket, recipient_rand=rand + 1)
     return {
         **bad,
