@@ -76,7 +76,7 @@ class Child:
         self._keeper = asyncio.create_task(self._keep(), name=self.process.name)
         try:
             async with asyncio.timeout(self.process.ready_within_seconds):
-                while not await self._is_ready():  # noqa: ASYNC110 - another process tells no event
+                while not await self._is_ready():
                     await asyncio.sleep(READY_POLL_SECONDS)
         except TimeoutError:
             seconds = self.process.ready_within_seconds

@@ -4,8 +4,6 @@ Each is remembered when it changes. Hashes and addresses are 0x and lower-case h
 are wei.
 """
 
-# ruff: noqa: ARG002, PLR0913, PLR0917 (the arguments of an event method are its event's fields)
-
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import NAMESPACE_URL, UUID, uuid5

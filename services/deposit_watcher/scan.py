@@ -25,7 +25,7 @@ class BrokerLogs(Protocol):
 class Scan:
     """One step reads a range; the cursor moves in the transaction that keeps what was found."""
 
-    def __init__(  # noqa: PLR0913 (a root's parts)
+    def __init__(
         self,
         *,
         chain: BrokerLogs,

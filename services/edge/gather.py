@@ -169,7 +169,7 @@ class Line:
             reply = REPLY.validate_json(message.data)
         except ValidationError as problem:
             # Without its input: an answer holds what was signed. The deadlines answer.
-            log.error("unreadable_payment_answers", problems=problem.errors(include_input=False)[:3])  # noqa: TRY400
+            log.error("unreadable_payment_answers", problems=problem.errors(include_input=False)[:3])
             return
         if isinstance(reply, PaymentAnswers):
             for answer in reply.answers:

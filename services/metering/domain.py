@@ -5,8 +5,6 @@ hourly rollup and the sessions are folds of them, pure and without a clock, so t
 rebuilt at any time.
 """
 
-# ruff: noqa: ARG002, PLR0913, PLR0917 (the arguments of an event method are its event's fields)
-
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum

@@ -153,7 +153,7 @@ class World:
     admin: Client
     log: Path
 
-    async def call(  # noqa: PLR0913 (what a request consists of)
+    async def call(
         self,
         method: str,
         path: str,
@@ -183,7 +183,7 @@ class World:
     async def until_status(self, status: int, key: str, path: str = "/v1/me") -> None:
         """Wait at most a second: what was commanded acts at once."""
         async with asyncio.timeout(1):
-            while (await self.call("GET", path, key=key)).status != status:  # noqa: ASYNC110
+            while (await self.call("GET", path, key=key)).status != status:
                 await asyncio.sleep(0.002)
 
 

@@ -35,7 +35,7 @@ def says_ready(log_path: Path) -> Callable[[], Awaitable[bool]]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - other processes tell no event
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -70,7 +70,7 @@ def new_key_id() -> str:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 (another process tells no event)
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -183,7 +183,7 @@ async def world(
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 (another process tells no event)
+        while not condition():
             await asyncio.sleep(0.02)
 
 
@@ -191,7 +191,7 @@ async def eventually[Value](
     ask_for: Callable[[], Awaitable[Value]], condition: Callable[[Value], bool]
 ) -> Value:
     async with asyncio.timeout(20):
-        while not condition(value := await ask_for()):  # noqa: ASYNC110
+        while not condition(value := await ask_for()):
             await asyncio.sleep(0.05)
     return value
 

@@ -98,7 +98,7 @@ class World:
     async def applied(self) -> None:
         """Wait until metering has applied the whole log."""
         async with asyncio.timeout(30):
-            while self._position() != self.signer.entries[-1].position:  # noqa: ASYNC110 (another process)
+            while self._position() != self.signer.entries[-1].position:
                 await asyncio.sleep(0.02)
 
     def _position(self) -> object:
@@ -365,7 +365,7 @@ async def test_recorded_usage_is_published_and_can_be_read(world: World) -> None
     assert [entry.previous_position for entry in page.entries[1:]] == [e.position for e in page.entries[:-1]]
     jetstream = world.admin.jetstream()
     async with asyncio.timeout(10):
-        while (await jetstream.stream_info(stream_of("metering"))).state.messages < len(page.entries):  # noqa: ASYNC110
+        while (await jetstream.stream_info(stream_of("metering"))).state.messages < len(page.entries):
             await asyncio.sleep(0.02)
     message = await jetstream.get_msg(stream_of("metering"), 1)
     assert message.data is not None

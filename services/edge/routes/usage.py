@@ -34,7 +34,7 @@ type OfAccount = Annotated[
 
 
 @router.get("/usage", dependencies=NEEDS_ADMINISTRATOR, tags=["Usage"])
-async def query_usage(  # noqa: PLR0913, PLR0917 (each is a query parameter)
+async def query_usage(  # noqa: PLR0917 (each is a query parameter)
     parts: TheParts,
     from_at: From = None,
     to_at: To = None,
@@ -56,7 +56,7 @@ async def query_usage(  # noqa: PLR0913, PLR0917 (each is a query parameter)
 
 
 @router.get("/accounts/{account_id}/usage", dependencies=NEEDS_KEY, tags=["Usage"])
-async def query_account_usage(  # noqa: PLR0913, PLR0917 (each is a query parameter)
+async def query_account_usage(  # noqa: PLR0917 (each is a query parameter)
     account_id: ReadableAccount,
     parts: TheParts,
     from_at: From = None,

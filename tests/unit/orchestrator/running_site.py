@@ -59,7 +59,7 @@ async def running(state_dir: Path) -> AsyncIterator[Site]:
     await server.start_server(max_field_size=HEADER_MAX_BYTES, max_line_size=HEADER_MAX_BYTES)
     async with TestClient(server) as client:
         site = Site(client, Payer(), chain, clock)
-        while (await site.status())["head"] is None:  # noqa: ASYNC110 - seen through HTTP only
+        while (await site.status())["head"] is None:
             await asyncio.sleep(0)
         yield site
 
