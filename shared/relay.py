@@ -5,7 +5,8 @@ either: readers fill what they miss from the log.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -17,8 +18,13 @@ from psycopg import Error as PostgresError
 from pydantic_core import to_json
 
 from contracts.streams import stream_of
-from shared import telemetry
-from shared.log import PAGE, PublicLog
+from shared import logging, telemetry
+from shared.bus import connect as connect_bus
+from shared.bus import make_broker
+from shared.log import PAGE, Outbox, PublicLog
+from shared.service import serve, store_answers
+from shared.settings import StoreSettings
+from shared.store import EventSourced, NamedLog, postgres_env
 
 log = structlog.get_logger()
 
@@ -95,6 +101,29 @@ class Relay:
 
     def _headers(self, entry: dict[str, Any]) -> dict[str, str]:
         return {"Nats-Msg-Id": f"{self._service}:{entry['epoch']}:{entry['position']}"}
+
+
+async def serve_relay(
+    service: str, settings: StoreSettings, outbox: Callable[[EventSourced], Outbox]
+) -> None:
+    """Run a service's relay as a process of its own."""
+    logging.configure(service, settings.log_level)
+    url, dsn = settings.nats_url.get_secret_value(), settings.postgres_dsn.get_secret_value()
+    application = NamedLog(service, postgres_env(dsn, service, create_tables=settings.create_tables))
+    public_log = PublicLog(application, outbox(application))
+    if settings.create_tables:
+        public_log.create_tables()
+    client = await connect_bus(service, url)
+    server = serve(
+        brokers=[make_broker(service, url)],
+        client=client,
+        host=settings.http_host,
+        port=settings.http_port,
+        tasks=[Relay(service, dsn, public_log, client).run],
+        checks=[partial(store_answers, public_log.marks)],
+        on_stop=application.close,
+    )
+    await server.serve()
 
 
 def _open(dsn: str, schema: str) -> Lock:

@@ -167,6 +167,14 @@ class EventSourced(Application[UUID]):
                     continue
 
 
+class NamedLog(EventSourced):
+    """A service's log without its use cases, for who only reads it."""
+
+    def __init__(self, service: str, env: EnvType | None = None) -> None:
+        self.name = service
+        super().__init__(env)
+
+
 def postgres_env(dsn: str, schema: str, *, create_tables: bool) -> EnvType:
     """What the library reads to use PostgreSQL, in the service's own schema."""
     parts = conninfo_to_dict(dsn)

@@ -155,8 +155,8 @@ class World:
                 IDLE_SECONDS=str(self.options.idle_seconds),
             ),
             self._service("metering"),
-            self._service("signer", arguments=["handlers"], after=["provisioner", "quota"], **signer),
-            self._service("signer", arguments=["relay"], name="signer-relay", after=["signer"], **signer),
+            self._service("signer", after=["provisioner", "quota"], RELAY="false", **signer),
+            self._service("signer", module="relay", name="signer-relay", after=["signer"]),
             self._service(
                 "deposit_watcher",
                 RPC_URL=self.rpc_url,
@@ -200,7 +200,7 @@ class World:
         service: str,
         *,
         name: str = "",
-        arguments: list[str] | None = None,
+        module: str = "app",
         after: list[str] | None = None,
         nats_user: str = "",
         **settings: str,
@@ -219,7 +219,7 @@ class World:
         }
         return Process(
             name or service,
-            [*_python(f"services.{service}.app"), *(arguments or [])],
+            _python(f"services.{service}.{module}"),
             {**inherited, **{f"{service.upper()}_{key}": value for key, value in values.items()}},
             ready=_answers(f"{self.health_url(name or service)}/readyz"),
             after=after or ["provisioner"],

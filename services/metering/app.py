@@ -1,10 +1,8 @@
-"""Metering's composition root: `python -m services.metering.app [handlers|relay]`.
+"""Metering's composition root: `python -m services.metering.app`.
 
-In production the relay may be a process of its own; without an argument both run in one. `handlers`
-answers commands and follows the signer; several of them are safe, one works.
+Answers queries and follows the signer's log; several processes are safe, one works.
 """
 
-import sys
 from functools import partial
 
 import uvloop
@@ -29,7 +27,7 @@ from shared.store import ThinRecorder, postgres_env
 [CONSUMER] = [each for each in CONSUMERS if (each.service, each.publisher) == (SERVICE, PUBLISHER)]
 
 
-async def run(settings: Settings, parts: frozenset[str]) -> None:
+async def run(settings: Settings) -> None:
     logging.configure(SERVICE, settings.log_level)
     url, dsn = settings.nats_url.get_secret_value(), settings.postgres_dsn.get_secret_value()
     client = await connect(SERVICE, url)
@@ -40,14 +38,12 @@ async def run(settings: Settings, parts: frozenset[str]) -> None:
         make_tables(metering, public_log)
 
     broker = make_broker(SERVICE, url)
-    tasks: list[Task] = []
-    if "handlers" in parts:
-        broker.include_router(handlers.router)
-        broker.context.set_global("queries", UsageQueries(_recorder(metering).datastore))
-        broker.context.set_global("public_log", public_log)
-        apply = handlers.recording(metering, settings.clock())
-        tasks.append(Inbox(CONSUMER, client, metering, apply, READS).run)
-    if "relay" in parts and settings.relay:
+    broker.include_router(handlers.router)
+    broker.context.set_global("queries", UsageQueries(_recorder(metering).datastore))
+    broker.context.set_global("public_log", public_log)
+    apply = handlers.recording(metering, settings.clock())
+    tasks: list[Task] = [Inbox(CONSUMER, client, metering, apply, READS).run]
+    if settings.relay:
         tasks.append(Relay(SERVICE, dsn, public_log, client).run)
     server = serve(
         brokers=[broker],
@@ -75,10 +71,5 @@ def _recorder(metering: Metering) -> ThinRecorder:
     return metering.recorder
 
 
-def main() -> None:
-    parts = frozenset(sys.argv[1:]) or frozenset({"handlers", "relay"})
-    uvloop.run(run(Settings(), parts))
-
-
 if __name__ == "__main__":
-    main()
+    uvloop.run(run(Settings()))

@@ -1,10 +1,9 @@
-"""The signer's composition root: `python -m services.signer.app [handlers|relay]`.
+"""The signer's composition root: `python -m services.signer.app`.
 
-In production handlers and relay are processes of their own; without an argument both run in one.
+Its relay is a process of its own (`services.signer.relay`) wherever load matters: SIGNER_RELAY=false.
 """
 
 import asyncio
-import sys
 from datetime import timedelta
 from functools import partial
 
@@ -28,7 +27,7 @@ from shared.bus import connect, connection_options, make_broker
 from shared.clock import Clock
 from shared.log import PublicLog
 from shared.relay import Relay
-from shared.service import Check, Task, serve, store_answers
+from shared.service import Task, serve, store_answers
 from shared.store import postgres_env
 
 FENCE_SECONDS = 1.0
@@ -44,7 +43,7 @@ def load_key(settings: SignerSettings) -> LocalKey:
     raise KeyFileError("SIGNER_KEYSTORE_PATH and SIGNER_KEYSTORE_PASSWORD_PATH are not set")
 
 
-async def run(settings: SignerSettings, parts: frozenset[str]) -> None:
+async def run(settings: SignerSettings) -> None:
     logging.configure("signer", settings.log_level)
     clock = settings.clock()
     url, dsn = settings.nats_url.get_secret_value(), settings.postgres_dsn.get_secret_value()
@@ -61,17 +60,13 @@ async def run(settings: SignerSettings, parts: frozenset[str]) -> None:
 
     broker = make_broker("signer", url)
     hot_broker = NatsBroker(url.split(","), logger=None, apply_types=False, **connection_options("signer"))
-    tasks: list[Task] = []
-    checks: list[Check] = [partial(store_answers, public_log.marks)]
-    if "handlers" in parts:
-        payments = handlers.Payments(signing, hot_broker, client, clock, settings.quota_timeout_seconds)
-        _serve_payments(hot_broker, payments, settings.partition)
-        broker.include_router(handlers.router)
-        for name, value in {"signing": signing, "clock": clock, "public_log": public_log}.items():
-            broker.context.set_global(name, value)
-        tasks += [bucket.run, partial(_watch_fence, signing, clock)]
-        checks.append(partial(_chain_is_known, chain))
-    if "relay" in parts:
+    payments = handlers.Payments(signing, hot_broker, client, clock, settings.quota_timeout_seconds)
+    _serve_payments(hot_broker, payments, settings.partition)
+    broker.include_router(handlers.router)
+    for name, value in {"signing": signing, "clock": clock, "public_log": public_log}.items():
+        broker.context.set_global(name, value)
+    tasks: list[Task] = [bucket.run, partial(_watch_fence, signing, clock)]
+    if settings.relay:
         tasks.append(Relay("signer", dsn, public_log, client).run)
     server = serve(
         brokers=[broker, hot_broker],
@@ -79,7 +74,7 @@ async def run(settings: SignerSettings, parts: frozenset[str]) -> None:
         host=settings.http_host,
         port=settings.http_port,
         tasks=tasks,
-        checks=checks,
+        checks=[partial(store_answers, public_log.marks), partial(_chain_is_known, chain)],
         on_stop=signing.close,
     )
     await server.serve()
@@ -107,10 +102,5 @@ async def _watch_fence(signing: Signing, clock: Clock) -> None:
         await asyncio.sleep(FENCE_SECONDS)
 
 
-def main() -> None:
-    parts = frozenset(sys.argv[1:]) or frozenset({"handlers", "relay"})
-    uvloop.run(run(SignerSettings(), parts))
-
-
 if __name__ == "__main__":
-    main()
+    uvloop.run(run(SignerSettings()))

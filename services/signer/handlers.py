@@ -9,9 +9,8 @@ from eventsourcing.persistence import PersistenceError
 from faststream import Context
 from faststream.nats import NatsBroker, NatsMessage, NatsRouter
 from nats.aio.client import Client
-from pydantic import ValidationError
 
-from contracts.message import LogPage, ReadLog, read_log_subject
+from contracts.message import Fault, LogPage, ReadLog, read_log_subject
 from contracts.quota import (
     AllowanceAnswers,
     AllowanceAsk,
@@ -70,12 +69,17 @@ class Payments:
         self._waiting: set[asyncio.Task[None]] = set()
 
     async def answer(self, message: tuple[bytes, str]) -> None:
+        """Answer a batch; whatever goes wrong with it, nobody waits in vain."""
         body, reply_to = message
         try:
-            command = GeneratePayments.model_validate_json(body)
-        except ValidationError as problem:
-            log.error("unreadable_command", problem=str(problem))
-            return
+            await self._answer_batch(body, reply_to)
+        except Exception as problem:
+            log.exception("payments_failed")
+            fault = Fault(message=type(problem).__name__)
+            await self._broker.publish(fault.model_dump_json().encode(), reply_to)
+
+    async def _answer_batch(self, body: bytes, reply_to: str) -> None:
+        command = GeneratePayments.model_validate_json(body)
         requests = [
             PaymentRequest(
                 account_id=request.account_id,
@@ -109,6 +113,17 @@ class Payments:
         self, reply_to: str, requests: Sequence[PaymentRequest], needed: dict[int, AllowanceNeeded]
     ) -> None:
         """Ask quota for all that need it, then sign those it granted in one more commit."""
+        try:
+            outcomes = await self._outcomes(requests, needed)
+        except Exception:
+            log.exception("payments_failed")
+            away = PaymentRefusal(503, "signer_failed", "Service Unavailable Error", 1)
+            outcomes = dict.fromkeys(needed, away)
+        await self._publish(reply_to, [_answer(i, o) for i, o in outcomes.items()])
+
+    async def _outcomes(
+        self, requests: Sequence[PaymentRequest], needed: dict[int, AllowanceNeeded]
+    ) -> dict[int, Outcome]:
         answers = await self._ask(list(needed.values()))
         outcomes: dict[int, Outcome] = {}
         grants: dict[int, Grant] = {}
@@ -128,7 +143,7 @@ class Payments:
                 if isinstance(outcome, AllowanceNeeded)
                 else outcome
             )
-        await self._publish(reply_to, [_answer(i, o) for i, o in outcomes.items()])
+        return outcomes
 
     async def _ask(
         self, wishes: Sequence[AllowanceNeeded]

@@ -90,7 +90,8 @@ class Client:
     async def connect(self) -> None:
         address = urlsplit(self._task.url)
         loop = asyncio.get_running_loop()
-        _, self.connection = await loop.create_connection(Connection, address.hostname, address.port)
+        host, port = address.hostname or "127.0.0.1", address.port or 80
+        _, self.connection = await loop.create_connection(Connection, host, port)
 
     def forget(self) -> None:
         """Begin a new payment session with the next payment."""

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from livepeer_gateway.selection import reserve_session  # type: ignore[import-untyped]
+from livepeer_gateway.selection import reserve_session
 
 from tests import infra
 from tests.unit.orchestrator.wire import Payer, expected_value, parse_info

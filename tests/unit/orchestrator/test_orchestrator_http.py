@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from livepeer_gateway import lp_rpc_pb2 as net  # type: ignore[import-untyped]
+from livepeer_gateway import lp_rpc_pb2 as net
 
 from tests.unit.orchestrator.running_site import SESSION, path_of, running
 from tests.unit.orchestrator.wire import headers, parse_info

@@ -11,7 +11,7 @@ from eth_abi.packed import encode_packed
 from eth_account import Account
 from eth_account.messages import encode_defunct
 from eth_utils.crypto import keccak
-from livepeer_gateway import lp_rpc_pb2 as net  # type: ignore[import-untyped]
+from livepeer_gateway import lp_rpc_pb2 as net
 
 CERTAIN = 2**256 - 1
 TICKET = ["address", "address", "uint256", "uint256", "uint256", "bytes32", "bytes"]
