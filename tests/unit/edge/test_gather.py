@@ -15,7 +15,7 @@ from contracts.signer import (
     PaymentRefusedAnswer,
     PaymentSignedAnswer,
 )
-from services.edge.gather import BODY_BYTES_MAX, Gatherer, Outcome, Unanswered, partition_of
+from services.edge.gather import BODY_BYTES_MAX, IN_FLIGHT_MAX, Gatherer, Outcome, Unanswered, partition_of
 
 pytestmark = pytest.mark.anyio
 
@@ -94,22 +94,22 @@ async def test_what_comes_together_goes_together(bus: FakeBus) -> None:
         assert bodies == ["b0", "b1", "b2"]
 
 
-async def test_at_most_32_requests_and_four_messages_are_under_way(bus: FakeBus) -> None:
+async def test_at_most_32_requests_and_two_messages_are_under_way(bus: FakeBus) -> None:
     async with running(bus) as gatherer:
         asked = []
-        for number in range(4):
+        for number in range(IN_FLIGHT_MAX):
             asked.append(ask(gatherer, f"first-{number}"))
             await settle()
         asked += [ask(gatherer, f"later-{number}") for number in range(40)]
         await settle()
-        assert [len(requests) for _, requests, _ in bus.sent] == [1, 1, 1, 1]
+        assert [len(requests) for _, requests, _ in bus.sent] == [1] * IN_FLIGHT_MAX
 
         await bus.answer(0, signed(0))
         await settle()
-        assert [len(requests) for _, requests, _ in bus.sent][4:] == [32]
+        assert [len(requests) for _, requests, _ in bus.sent][IN_FLIGHT_MAX:] == [32]
         await bus.answer(1, signed(0))
         await settle()
-        assert [len(requests) for _, requests, _ in bus.sent][4:] == [32, 8]
+        assert [len(requests) for _, requests, _ in bus.sent][IN_FLIGHT_MAX:] == [32, 8]
         for task in asked:
             task.cancel()
 
@@ -117,15 +117,15 @@ async def test_at_most_32_requests_and_four_messages_are_under_way(bus: FakeBus)
 async def test_the_first_answers_make_room_though_slow_ones_are_still_out(bus: FakeBus) -> None:
     async with running(bus) as gatherer:
         asked = [ask(gatherer, name) for name in "ab"]
-        for number in range(4):
+        for number in range(IN_FLIGHT_MAX):
             await settle()
             asked.append(ask(gatherer, f"next-{number}"))
         await settle()
-        assert len(bus.sent) == 4
+        assert len(bus.sent) == IN_FLIGHT_MAX
 
         await bus.answer(0, signed(1))
         await settle()
-        assert len(bus.sent) == 5
+        assert len(bus.sent) == IN_FLIGHT_MAX + 1
         assert not asked[0].done()
 
         refusal = PaymentRefusedAnswer(index=0, status=429, reason="held", message="wait")
