@@ -157,7 +157,7 @@ async def test_each_request_gives_up_at_its_own_deadline(bus: FakeBus) -> None:
 async def test_those_that_gave_up_waiting_are_not_sent(bus: FakeBus) -> None:
     async with running(bus, timeout=0.05) as gatherer:
         stuck = []
-        for number in range(4):
+        for number in range(IN_FLIGHT_MAX):
             stuck.append(ask(gatherer, f"stuck-{number}"))
             await settle()
         waiting = ask(gatherer, "waiting")
@@ -166,8 +166,8 @@ async def test_those_that_gave_up_waiting_are_not_sent(bus: FakeBus) -> None:
         fresh = ask(gatherer, "fresh")
         await settle()
 
-        assert names(bus)[4:] == [["fresh"]]
-        await bus.answer(4, signed(0))
+        assert names(bus)[IN_FLIGHT_MAX:] == [["fresh"]]
+        await bus.answer(IN_FLIGHT_MAX, signed(0))
         assert (await fresh) == PaymentSignedAnswer(index=0, body="b0")
 
 
@@ -220,7 +220,7 @@ async def test_strange_answers_are_dropped(bus: FakeBus) -> None:
 async def test_the_queue_is_bounded(bus: FakeBus) -> None:
     async with running(bus, timeout=0.2) as gatherer:
         asked = []
-        for number in range(4):
+        for number in range(IN_FLIGHT_MAX):
             asked.append(ask(gatherer, f"stuck-{number}"))
             await settle()
         asked += [ask(gatherer, f"waiting-{number}") for number in range(100)]
@@ -228,7 +228,7 @@ async def test_the_queue_is_bounded(bus: FakeBus) -> None:
 
         assert await ask(gatherer, "one too many") == Unanswered("queue_full")
         assert set(await asyncio.gather(*asked)) == {Unanswered("timeout")}
-        assert len(bus.sent) > 4  # and when they gave up there is room again
+        assert len(bus.sent) > IN_FLIGHT_MAX  # and when they gave up there is room again
 
 
 async def test_each_account_has_its_partition(bus: FakeBus) -> None:
