@@ -31,7 +31,9 @@ from contracts.signer import (
     SessionView,
     SignOrchestratorInfo,
 )
-from services.signer.application import AllowanceNeeded, Grant, Outcome, PaymentRequest, Signing
+from services.signer.application import Outcome, Signing
+from services.signer.deciding import AllowanceNeeded, Grant
+from services.signer.intent import PaymentRequest
 from services.signer.rules import PaymentRefusal
 from services.signer.timeline import view
 from shared import telemetry

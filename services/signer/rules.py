@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Literal
 
-from services.signer.parsing import BadRequestError, MaxPrice, Quote
+from services.signer.parsing import BadRequestError, MaxPrice
+from services.signer.quote import Quote
 from shared.money import CERTAIN, Wei
 
 TICKETS_MAX = 100

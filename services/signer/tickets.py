@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from contracts.livepeer.payments_pb2 import AuthToken, Capabilities, Payment, SegData
-from services.signer.parsing import Quote
+from services.signer.quote import Quote
 from shared.keccak import keccak
 
 EMPTY_HASH = keccak(b"")  # of a segment without data

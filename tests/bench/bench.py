@@ -18,7 +18,9 @@ from typing import Any
 import psycopg
 import structlog
 
-from services.signer.application import Grant, PaymentRequest, Signing
+from services.signer.application import Signing
+from services.signer.deciding import Grant
+from services.signer.intent import PaymentRequest
 from services.signer.keys import LocalKey
 from services.signer.rules import Limits
 from services.signer.state import StateSeal

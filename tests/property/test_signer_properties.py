@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.livepeer.payments_pb2 import Payment
-from services.signer.application import AllowanceNeeded, Grant, PaymentRequest, Signing
+from services.signer.application import Signing
+from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.domain.session import PaymentSession
+from services.signer.intent import PaymentRequest
 from services.signer.keys import LocalKey
 from services.signer.rules import Limits, tickets_due
 from services.signer.state import StateSeal

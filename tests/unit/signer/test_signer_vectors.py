@@ -14,7 +14,7 @@ from eth_account.messages import encode_defunct
 
 from services.signer import state
 from services.signer.keys import LocalKey
-from services.signer.parsing import Quote, parse_quote
+from services.signer.quote import Quote, parse_quote
 from services.signer.rules import billable_units, float_string, tickets_due
 from services.signer.tickets import (
     EMPTY_HASH,

@@ -9,17 +9,12 @@ from typing import Any
 import pytest
 
 from contracts.livepeer.payments_pb2 import Payment
-from services.signer.application import (
-    AllowanceNeeded,
-    Grant,
-    Outcome,
-    PaymentRequest,
-    SessionBusy,
-    Signing,
-)
+from services.signer.application import Outcome, SessionBusy, Signing
+from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.domain.fence import Fence
 from services.signer.domain.sequence import TicketSequence
 from services.signer.domain.session import PaymentSession
+from services.signer.intent import PaymentRequest
 from services.signer.keys import LocalKey
 from services.signer.rules import ChainView, Limits, PaymentRefusal
 from services.signer.state import StateSeal
@@ -111,6 +106,19 @@ def test_later_asks_are_for_a_minute_of_the_sessions_pace(signer: Signer, quote:
 
     assert isinstance(outcome, AllowanceNeeded)
     assert (outcome.needed, outcome.wanted, outcome.number) == (101, 606, 2)
+
+
+def test_a_session_without_a_manifest_id_keeps_the_id_it_asked_with(
+    signer: Signer, quote: QuoteMaker
+) -> None:
+    request = PaymentRequest("account-1", "key-1", None, None, body(quote.text(), manifest_id=""))
+    [wish] = signer.signing.sign_all([request], signer.now)
+    assert isinstance(wish, AllowanceNeeded)
+
+    [reply] = signer.signing.sign_all([request], signer.now, {0: Grant(1, RICH)})
+
+    assert isinstance(reply, str)
+    assert json.loads(b64decode(json.loads(reply)["state"]["State"]))["StateID"] == wish.session_id
 
 
 def test_an_exact_repeat_gets_the_same_bytes_and_costs_nothing(signer: Signer, quote: QuoteMaker) -> None:

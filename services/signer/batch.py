@@ -1,0 +1,91 @@
+"""The aggregates of one batch: each loaded once, however many requests touch it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from services.signer.domain.fence import Fence
+from services.signer.domain.sequence import TicketSequence
+from services.signer.domain.session import PaymentSession
+from services.signer.intent import Intent
+from services.signer.parsing import BadRequestError
+from services.signer.quote import Quote
+from services.signer.rules import ChainView, PaymentRefusal, refused
+from shared.store import EventSourced
+
+
+class Batch:
+    """Each aggregate once, however many requests of the batch touch it."""
+
+    def __init__(self, store: EventSourced, intents: Sequence[Intent | PaymentRefusal], payer: str) -> None:
+        self._store = store
+        self._payer = payer
+        self._fence_id = Fence.create_id(payer)
+        self._loaded: dict[UUID, PaymentSession | TicketSequence | Fence] = {}
+        self.fence_raised = False
+        wanted = {self._fence_id}
+        for intent in intents:
+            if isinstance(intent, Intent):
+                wanted.add(PaymentSession.create_id(intent.request.account_id, intent.session_id))
+                wanted.add(TicketSequence.create_id(payer, intent.quote.rand_hash_hex))
+        self._absent = store.absent(wanted)
+
+    def session(self, intent: Intent) -> PaymentSession | None:
+        session_uuid = PaymentSession.create_id(intent.request.account_id, intent.session_id)
+        found = self._get(session_uuid)
+        ahead = (
+            intent.reference is not None
+            and isinstance(found, PaymentSession)
+            and (intent.reference.sequence > found.sequence)
+        )
+        if ahead:  # another replica may have signed since this one looked
+            self._store.forget(session_uuid)
+            del self._loaded[session_uuid]
+            found = self._get(session_uuid)
+        assert found is None or isinstance(found, PaymentSession)
+        return found
+
+    def new_session(self, intent: Intent, now: datetime) -> PaymentSession:
+        return self._add(PaymentSession(intent.request.account_id, intent.session_id, timestamp=now))
+
+    def sequence(self, quote: Quote) -> TicketSequence | None:
+        """The nonces of these params; refused if the same hash once stood for other params."""
+        found = self._get(TicketSequence.create_id(self._payer, quote.rand_hash_hex))
+        assert found is None or isinstance(found, TicketSequence)
+        if found is not None and found.params != quote.params_text:
+            raise BadRequestError("ticketParams differ from those seen with this recipientRandHash")
+        return found
+
+    def new_sequence(self, quote: Quote, now: datetime) -> TicketSequence:
+        opened = TicketSequence(self._payer, quote.rand_hash_hex, quote.params_text, timestamp=now)
+        return self._add(opened)
+
+    def fence_block(self) -> int | None:
+        found = self._get(self._fence_id)
+        assert found is None or isinstance(found, Fence)
+        return found.l1_block if found is not None else None
+
+    def raise_fence(self, chain: ChainView | None, reason: str, now: datetime) -> None:
+        if chain is None:
+            raise refused(503, "chain_unknown", "Service Unavailable Error")
+        found = self._get(self._fence_id) or self._add(Fence(self._payer, timestamp=now))
+        assert isinstance(found, Fence)
+        found.raise_to(chain.l1_block, reason, now)
+        self.fence_raised = bool(found.pending_events)
+
+    def changed(self) -> list[PaymentSession | TicketSequence | Fence]:
+        return [aggregate for aggregate in self._loaded.values() if aggregate.pending_events]
+
+    def forget(self) -> None:
+        self._store.forget(*self._loaded)
+
+    def _get(self, aggregate_id: UUID) -> PaymentSession | TicketSequence | Fence | None:
+        if aggregate_id not in self._loaded:
+            if aggregate_id in self._absent:
+                return None
+            self._loaded[aggregate_id] = self._store.repository.get(aggregate_id)
+        return self._loaded[aggregate_id]
+
+    def _add[A: (PaymentSession, TicketSequence, Fence)](self, aggregate: A) -> A:
+        self._loaded[aggregate.id] = aggregate
+        return aggregate
