@@ -73,7 +73,8 @@ def asyncapi() -> dict[str, Any]:
 _ABOUT = (
     "Commands go over core NATS request/reply and are always answered. Events are published on "
     f"JetStream ({', '.join(stream_of(publisher) for publisher in PUBLISHERS)}), each inside a "
-    f"LogEntry; what cannot be applied is in {DEAD_LETTERS} ({DEAD_SUBJECT}.>). Apply an entry only "
+    "LogEntry. What a reader cannot apply it keeps in its table dead_letters and announces on "
+    f"{DEAD_LETTERS} ({DEAD_SUBJECT}.>). Apply an entry only "
     "if its previous_position is the position you applied last; read a gap with "
     "cmd.<publisher>.read_log.v1."
 )

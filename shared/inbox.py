@@ -145,6 +145,8 @@ class Inbox:
             except PositionMovedError:
                 self._failures = 0
             except (PersistenceError, ServiceUnavailableError, NatsError, LogWentBackError) as problem:
+                if isinstance(problem, LogWentBackError):
+                    log.error("log_went_back", reader=self._reader, problem=str(problem))
                 pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
                 self._failures += 1
                 log.warning("inbox_waits", reader=self._reader, problem=repr(problem), seconds=pause)

@@ -25,5 +25,5 @@ class StoreSettings(BusSettings):
     """For a service with a store of its own."""
 
     postgres_dsn: SecretStr  # postgresql://role:password@host:port/database
-    create_tables: bool = False  # production makes them in a migration job
+    create_tables: bool = False  # make what is missing at start; for a first start, or always
     relay: bool = True  # off where the relay is a process of its own

@@ -5,13 +5,21 @@ from prometheus_client import Counter, Gauge, Histogram
 BATCH_SIZES = (1, 2, 4, 8, 16, 24, 32, 64, 128, 256, 512)
 LATENCIES = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 5)
 
-batch_size = Histogram("batch_size", "Requests or events in one commit", ["what"], buckets=BATCH_SIZES)
-answers_total = Counter("answers_total", "Answers given, by kind and reason", ["what", "reason"])
-request_seconds = Histogram("request_seconds", "From request to answer", ["what"], buckets=LATENCIES)
-relayed_total = Counter("relayed_events_total", "Events published from the log")
-relay_position = Gauge("relay_position", "Position published last")
-inbox_position = Gauge("inbox_position", "Position applied last, by publisher", ["publisher"])
-inbox_gaps_total = Counter("inbox_gaps_total", "Gaps in a stream filled from the log", ["publisher"])
-dead_letters_total = Counter("dead_letters_total", "Messages buried", ["publisher"])
-signed_wei_total = Counter("signed_wei_total", "Cost of the tickets signed, in wei")
-signed_tickets_total = Counter("signed_tickets_total", "Tickets signed")
+batch_size = Histogram(
+    "clearinghouse_batch_size", "Requests or events in one commit", ["what"], buckets=BATCH_SIZES
+)
+answers_total = Counter(
+    "clearinghouse_answers_total", "Answers given, by kind and reason", ["what", "reason"]
+)
+request_seconds = Histogram(
+    "clearinghouse_request_seconds", "From request to answer", ["what"], buckets=LATENCIES
+)
+relayed_total = Counter("clearinghouse_relayed_events_total", "Events published from the log")
+relay_position = Gauge("clearinghouse_relay_position", "Position published last")
+inbox_position = Gauge("clearinghouse_inbox_position", "Position applied last, by publisher", ["publisher"])
+inbox_gaps_total = Counter(
+    "clearinghouse_inbox_gaps_total", "Gaps in a stream filled from the log", ["publisher"]
+)
+dead_letters_total = Counter("clearinghouse_dead_letters_total", "Messages buried", ["publisher"])
+signed_wei_total = Counter("signer_signed_wei_total", "Cost of the tickets signed, in wei")
+signed_tickets_total = Counter("signer_signed_tickets_total", "Tickets signed")

@@ -96,7 +96,7 @@ class World:
         for service in SERVICES:
             may = permissions_of(service)
             password = self.slot.secret(f"nats-{service}")
-            users.append(nats.User(service, password, publish=may.publish, subscribe=may.subscribe))
+            users.append(nats.User(service, password, may.publish, may.subscribe, may.responds))
         config = nats.Config(self.directory / "nats", self.slot.port("nats"), users)
         config.write(self.directory / "nats.conf")
 

@@ -42,6 +42,7 @@ class Rebuild:
         """The tables that are not what the log says; each batch is in both or in neither."""
         with self._datastore.get_connection() as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            connection.execute("SET LOCAL statement_timeout = 0")  # the role's is for the service
             fresh = {table: Identifier(f"fresh_{table}") for table in TABLES}
             for table in TABLES:
                 self._copy_shape(connection, table, fresh[table], SQL("TEMPORARY"), SQL("ON COMMIT DROP"))
@@ -57,6 +58,7 @@ class Rebuild:
         fresh = {table: self._named(f"{table}_rebuilt") for table in TABLES}
         tables, position, reached = UsageTables(*fresh.values()), 0, -1
         with self._datastore.get_connection() as connection:
+            connection.execute("SET statement_timeout = 0")
             with connection.transaction():
                 for table in TABLES:
                     connection.execute(SQL("DROP TABLE IF EXISTS {}").format(fresh[table]))

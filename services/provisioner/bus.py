@@ -6,7 +6,7 @@ import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolicy, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, RetentionPolicy, StreamConfig
 from nats.js.errors import NotFoundError
 
 from contracts.streams import BUCKET_OWNERS, CONSUMERS, DEAD_LETTERS, DEAD_SUBJECT, PUBLISHERS, stream_of
@@ -47,6 +47,7 @@ def _bucket(name: str, settings: ProvisionerSettings) -> StreamConfig:
         subjects=[f"$KV.{name}.>"],
         max_msgs_per_subject=1,
         max_bytes=BUCKET_BYTES_MAX,
+        discard=DiscardPolicy.NEW,  # a full bucket refuses; it must not lose its oldest keys
         max_msg_size=MESSAGE_BYTES_MAX,
         num_replicas=settings.replicas,
         allow_rollup_hdrs=True,

@@ -69,19 +69,18 @@ class Allowances:
             connection.execute(SQL(CREATE_TABLES).format(schema=self._schema))
 
     def put(self, rows: Sequence[AllowanceRow]) -> Effect:
-        last = {(row.account_id, row.session_id): row for row in rows}
+        columns = [[getattr(row, name) for row in rows] for name in AllowanceRow.__dataclass_fields__]
+        query = self._sql(UPSERT)
+        return lambda cursor: _run(cursor, query, columns)
 
-        def effect(cursor: Cursor[DictRow]) -> None:
-            columns = [
-                [getattr(row, name) for row in last.values()] for name in AllowanceRow.__dataclass_fields__
-            ]
-            cursor.execute(self._sql(UPSERT), columns)
-
-        return effect
-
-    def drop(self, account_id: str, session_id: str) -> Effect:
-        query = self._sql("DELETE FROM {schema}.allowances WHERE account_id = %s AND session_id = %s")
-        return lambda cursor: _run(cursor, query, (account_id, session_id))
+    def drop(self, sessions: Sequence[tuple[str, str]]) -> Effect:
+        """Remove the rows of these accounts' sessions."""
+        query = self._sql(
+            "DELETE FROM {schema}.allowances WHERE (account_id, session_id) IN"
+            " (SELECT * FROM unnest(%s::text[], %s::text[]))"
+        )
+        columns = [list(column) for column in zip(*sessions, strict=True)]
+        return lambda cursor: _run(cursor, query, columns)
 
     def withdraw(self, account_id: str, key_id: str | None = None) -> Effect:
         """Mark an account's allowances, or those of one key, to be taken back now."""

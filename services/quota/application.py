@@ -18,7 +18,9 @@ from contracts.deposit_watcher import FundsObserved, RoundChanged
 from contracts.message import LogEntry
 from contracts.signer import PaymentSigned, SessionClosed
 from services.quota.allowances import AllowanceRow, Allowances
-from services.quota.domain import AllowanceRefusal, Ask, Budget, Pool
+from services.quota.domain.budget import Ask, Budget
+from services.quota.domain.pool import Pool
+from services.quota.domain.refusal import AllowanceRefusal
 from shared.money import Wei
 from shared.refusal import Refused
 from shared.store import Effect, EventSourced
@@ -66,8 +68,7 @@ class Quota(EventSourced):
         amount = Wei(max(ask.needed, min(ask.wanted, budget.remaining, pool.room())))
         budget.grant(ask, amount, now)
         pool.hold(amount, now)
-        session = budget.sessions[ask.session_id]
-        work.rows.append(AllowanceRow.of(ask.account_id, ask.session_id, session, now))
+        work.touch(ask.account_id, ask.session_id, now)
         return amount
 
     def set_spend_limit(self, account_id: str, spend_limit: Wei, now: datetime) -> Budget:
@@ -106,7 +107,7 @@ class Quota(EventSourced):
                 elif entry.subject == SessionClosed.subject:
                     spends.book(work)
                     closed = SessionClosed.model_validate(entry.event)
-                    work.free(closed.account_id, closed.session_id, entry.at)
+                    work.free(closed, entry.at)
             spends.book(work)
 
         self._do(decide, entries[-1].at, done)
@@ -153,8 +154,7 @@ class Quota(EventSourced):
                 work = Work(self, self._default_spend_limit, now)
                 try:
                     result = decide(work)
-                    rows = [self.allowances.put(work.rows)] if work.rows else []
-                    self.save(*work.changed(), effects=[*effects, *rows, *work.effects])
+                    self.save(*work.changed(), effects=[*effects, *work.effects, *work.table_effects()])
                 except IntegrityError:
                     work.forget()
                     if attempt == ATTEMPTS - 1:
@@ -175,7 +175,7 @@ class Work:
         self._default_spend_limit = default_spend_limit
         self._now = now
         self._loaded: dict[UUID, Budget | Pool] = {}
-        self.rows: list[AllowanceRow] = []
+        self._touched: dict[tuple[str, str], datetime] = {}
         self.effects: list[Effect] = []
         self.payers: set[str] = set()
 
@@ -193,13 +193,29 @@ class Work:
         self.payers.add(payer)
         return self._keep(found)
 
-    def free(self, account_id: str, session_id: str, at: datetime) -> None:
-        budget = self.budget(account_id)
-        session = budget.sessions.get(session_id)
-        amount = budget.free(session_id, at)
+    def free(self, closed: SessionClosed, at: datetime) -> None:
+        budget = self.budget(closed.account_id)
+        session = budget.sessions.get(closed.session_id)
+        amount = budget.free(closed.session_id, closed.ask_number, at)
         if session is not None:
             self.pool(session["payer"]).hold(Wei(-amount), at)
-        self.effects.append(self._quota.allowances.drop(account_id, session_id))
+        self.touch(closed.account_id, closed.session_id, at)
+
+    def touch(self, account_id: str, session_id: str, at: datetime) -> None:
+        """The table's row of this session is to be what its budget says in the end."""
+        self._touched[account_id, session_id] = at
+
+    def table_effects(self) -> list[Effect]:
+        """Rows of sessions that hold or spent something, and the removal of those that ended."""
+        rows, gone = [], []
+        for (account_id, session_id), at in self._touched.items():
+            session = self.budget(account_id).sessions.get(session_id)
+            if session is None:
+                gone.append((account_id, session_id))
+            else:
+                rows.append(AllowanceRow.of(account_id, session_id, session, at))
+        table = self._quota.allowances
+        return [*([table.put(rows)] if rows else []), *([table.drop(gone)] if gone else [])]
 
     def observe_funds(self, funds: FundsObserved, at: datetime) -> None:
         self.pool(funds.payer.lower()).observe_funds(
@@ -259,9 +275,7 @@ class Spends:
             for session_id, released_wei in _record(budget, sessions, self._at):
                 released[self._payer_of[session_id]] += released_wei
             for session_id in sessions:
-                if session_id in budget.sessions:
-                    row = AllowanceRow.of(account_id, session_id, budget.sessions[session_id], self._at)
-                    work.rows.append(row)
+                work.touch(account_id, session_id, self._at)
         for payer, costs in self._by_payer.items():
             work.pool(payer).spend(costs, Wei(released[payer]), self._at)
         self.__init__()  # type: ignore[misc] # begin anew

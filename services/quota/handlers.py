@@ -20,7 +20,8 @@ from contracts.quota import (
     SetSpendLimit,
 )
 from services.quota.application import Answer, Quota
-from services.quota.domain import Ask, Budget, Pool
+from services.quota.domain.budget import Ask, Budget
+from services.quota.domain.pool import Pool
 from shared.clock import Clock
 from shared.log import PublicLog
 from shared.money import Wei

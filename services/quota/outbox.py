@@ -8,7 +8,7 @@ from pydantic_core import from_json
 
 from contracts.message import Event
 from contracts.quota import AllowanceFreed, AllowanceGranted, LimitReached, SpendLimitSet
-from services.quota.domain import Budget
+from services.quota.domain.budget import Budget
 from shared.store import EventSourced
 
 

@@ -17,6 +17,7 @@ from services.signer.parsing import BadRequestError
 from services.signer.rules import ChainView, Limits, PaymentRefusal, refused
 from services.signer.state import StateSeal
 from services.signer.tickets import Key, sign_address
+from shared import telemetry
 from shared.log import raise_epoch
 from shared.refusal import Refused
 from shared.store import EventSourced
@@ -103,6 +104,8 @@ class Signing(EventSourced):
         except BaseException:
             batch.forget()
             raise
+        telemetry.signed_tickets_total.inc(batch.tickets)
+        telemetry.signed_wei_total.inc(batch.cost)
         return outcomes
 
     def _decide(self, intent: Intent, batch: Batch, now: datetime, grant: Grant | None) -> Outcome:

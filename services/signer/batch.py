@@ -23,6 +23,8 @@ class Batch:
         self._fence_id = Fence.create_id(payer)
         self._loaded: dict[UUID, PaymentSession | TicketSequence | Fence] = {}
         self.fence_raised = False
+        self.tickets = 0  # signed in this batch, and what they cost
+        self.cost = 0
         wanted = {self._fence_id}
         for intent in intents:
             if isinstance(intent, Intent):

@@ -111,6 +111,8 @@ class Deciding:
             return self._ask(intent, session, cost, now)
         sequence = sequence or batch.new_sequence(quote, now)
         self._book(intent, session, sequence, units=units, tickets=tickets, lost=lost, now=now)
+        batch.tickets += tickets
+        batch.cost += cost
         return self._reply(intent, session)
 
     def _check_continuity(

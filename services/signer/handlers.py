@@ -196,6 +196,13 @@ class Payments:
             log.error("store_unavailable", problem=repr(problem))
             away = PaymentRefusal(503, "store_unavailable", "Service Unavailable Error", 1)
             return [away] * len(requests)
+        except Exception:
+            # One request that we cannot digest must not take its neighbours with it.
+            log.exception("payment_failed", requests=len(requests))
+            if len(requests) == 1:
+                return [PaymentRefusal(500, "signer_failed", "Internal Server Error")]
+            alone = ({0: grants[i]} if i in grants else {} for i in range(len(requests)))
+            return [self._sign([one], grant)[0] for one, grant in zip(requests, alone, strict=True)]
 
     async def _publish(self, reply_to: str, answers: list[PaymentAnswer]) -> None:
         for answer in answers:

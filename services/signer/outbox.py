@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
+from threading import RLock
 from typing import Any
 from uuid import UUID
 
@@ -46,24 +47,29 @@ class SignerOutbox:
     def __init__(self, application: EventSourced) -> None:
         self._recorder = application.recorder
         self._facts: OrderedDict[UUID, Facts] = OrderedDict()
+        self._lock = RLock()  # a relay and a reader of the log may ask at the same time
 
     def to_public(self, notification: Notification) -> tuple[Event, datetime]:
         stored = from_json(notification.state)
         at = datetime.fromisoformat(stored["timestamp"])
         if notification.topic == Fence.Raised.TOPIC:
             return self._fence(notification, stored), at
+        with self._lock:
+            return self._session_event(notification, stored), at
+
+    def _session_event(self, notification: Notification, stored: dict[str, Any]) -> Event:
         facts = self._facts_at(notification)
         match notification.topic:
             case PaymentSession.PaymentSigned.TOPIC:
-                return _payment(facts, stored), at
+                return _payment(facts, stored)
             case PaymentSession.Opened.TOPIC:
-                return _opened(facts), at
+                return _opened(facts)
             case PaymentSession.PaymentRefused.TOPIC:
                 named, status, reason = facts.named, stored["status"], stored["reason"]
-                return PaymentRefused(**named, status=status, reason=reason), at
+                return PaymentRefused(**named, status=status, reason=reason)
             case _:
                 spent, ask_number = stored["spent"], stored["ask_number"]
-                return SessionClosed(**facts.named, spent=spent, ask_number=ask_number), at
+                return SessionClosed(**facts.named, spent=spent, ask_number=ask_number)
 
     def _facts_at(self, notification: Notification) -> Facts:
         """The session's facts up to this event; read on from where the kept ones stop."""

@@ -17,7 +17,7 @@ from contracts.livepeer.payments_pb2 import (
     TicketExpirationParams,
     TicketParams,
 )
-from services.signer.parsing import TEXT_MAX, BadRequestError, decode_base64
+from services.signer.parsing import CACHED_MAX, TEXT_MAX, BadRequestError, decode_base64
 
 ADDRESS_BYTES = 20
 HASH_BYTES = 32
@@ -90,8 +90,12 @@ def minimal(number: int) -> bytes:
     return number.to_bytes((number.bit_length() + 7) // 8)
 
 
-@lru_cache(maxsize=4096)
 def parse_quote(text: str) -> Quote:
+    """Read an OrchestratorInfo; the same text gives the same object while it is kept."""
+    return _kept_quote(text) if len(text) <= CACHED_MAX else _parse_quote(text)
+
+
+def _parse_quote(text: str) -> Quote:
     """Read an OrchestratorInfo, in the order of protocol §1.4 (steps 3 to 6)."""
     if not text:
         raise BadRequestError("missing orchestrator")
@@ -170,3 +174,6 @@ def _positive(value: bytes, name: str) -> int:
     if not number:
         raise BadRequestError(f"{name} must be positive")
     return number
+
+
+_kept_quote = lru_cache(maxsize=4096)(_parse_quote)

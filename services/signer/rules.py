@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Literal
 
+from services.signer.domain.session import PRELOAD_SECONDS
 from services.signer.parsing import BadRequestError, MaxPrice
 from services.signer.quote import Quote
 from shared.money import CERTAIN, Wei
@@ -17,7 +18,6 @@ TICKETS_MAX = 100
 NONCES_MAX = 500  # an orchestrator stops counting at 600
 AUTH_MARGIN_SECONDS = 180  # 10 % of an auth token's 30 minutes
 EXPIRY_AHEAD_MAX_BLOCKS = 50  # orchestrators quote their head + 40
-PRELOAD_SECONDS = 10  # what the first live payment covers
 MAX_TICKET_EV = Wei(3_000_000_000_000)
 MAX_TOTAL_EV = Wei(20_000_000_000_000)
 UNIT_BY_TYPE = {"live": "seconds"}

@@ -11,6 +11,8 @@ from services.signer.rules import Limits
 from shared.money import Wei
 from shared.settings import StoreSettings
 
+KEY_BYTES_MIN, KEY_BYTES_MAX = 32, 64
+
 
 def _recipients(text: object) -> object:
     if isinstance(text, str):
@@ -26,7 +28,7 @@ class SignerSettings(StoreSettings):
     keystore_path: Path | None = None
     keystore_password_path: Path | None = None
     development_key_path: Path | None = None  # local chains only
-    state_keys: SecretStr = Field(min_length=32)  # hex, comma separated; the first seals
+    state_keys: SecretStr  # hex, comma separated; the first seals, all open
     partition: int = Field(default=0, ge=0)
     chain_stale_seconds: int = Field(default=60, ge=1)
     quota_timeout_seconds: float = Field(default=2, gt=0)
@@ -46,4 +48,8 @@ class SignerSettings(StoreSettings):
         )
 
     def seal_keys(self) -> list[bytes]:
-        return [bytes.fromhex(key.strip()) for key in self.state_keys.get_secret_value().split(",")]
+        """Raise ValueError unless each has 32 to 64 bytes."""
+        keys = [bytes.fromhex(key.strip()) for key in self.state_keys.get_secret_value().split(",")]
+        if not all(KEY_BYTES_MIN <= len(key) <= KEY_BYTES_MAX for key in keys):
+            raise ValueError(f"SIGNER_STATE_KEYS: {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes each, in hex")
+        return keys

@@ -12,6 +12,7 @@ from services.signer.quote import Quote
 from shared.keccak import keccak
 
 EMPTY_HASH = keccak(b"")  # of a segment without data
+CACHED_MAX = 1024  # bytes of capabilities in credentials that are kept encoded
 PROFILES = b"invalid"  # what go-livepeer sends in place of transcoding profiles
 
 
@@ -87,11 +88,15 @@ def sign_credentials(key: Key, manifest_id: str) -> bytes:
     return key.sign(personal_digest(keccak(flat)))
 
 
-@lru_cache(maxsize=20_000)
 def encode_credentials(
     manifest_id: str, signature: bytes, auth_token: bytes, capabilities: bytes | None
 ) -> str:
     """The `SegData` protobuf in base64, for the header Livepeer-Segment."""
+    encode = _kept_credentials if len(capabilities or b"") <= CACHED_MAX else _credentials
+    return encode(manifest_id, signature, auth_token, capabilities)
+
+
+def _credentials(manifest_id: str, signature: bytes, auth_token: bytes, capabilities: bytes | None) -> str:
     data = SegData(
         manifest_id=manifest_id.encode(),
         hash=EMPTY_HASH,
@@ -102,6 +107,9 @@ def encode_credentials(
     if capabilities is not None:
         data.capabilities.CopyFrom(Capabilities.FromString(capabilities))
     return b64encode(data.SerializeToString()).decode()
+
+
+_kept_credentials = lru_cache(maxsize=20_000)(_credentials)
 
 
 def checksum_address(address: bytes) -> str:

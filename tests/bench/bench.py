@@ -146,7 +146,9 @@ async def batches(world: World) -> tuple[float, float]:
     text = await asyncio.to_thread(_read, f"{world.health_url('signer')}/metrics")
     lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     label = '{what="payments"}'
-    return float(lines[f"batch_size_sum{label}"]), float(lines[f"batch_size_count{label}"])
+    return float(lines[f"clearinghouse_batch_size_sum{label}"]), float(
+        lines[f"clearinghouse_batch_size_count{label}"]
+    )
 
 
 def _read(url: str) -> str:

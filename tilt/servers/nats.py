@@ -37,6 +37,7 @@ class User:
     password: str
     publish: tuple[str, ...] = ()
     subscribe: tuple[str, ...] = ()
+    responds: bool = True
 
 
 def admin(password: str) -> User:
@@ -102,11 +103,12 @@ def wait_until_ready(port: int, *, host: str = "127.0.0.1", timeout_seconds: flo
 
 
 def _entry(user: User) -> dict[str, Any]:
-    permissions = {
+    permissions: dict[str, Any] = {
         "publish": _allowed(user.publish),
         "subscribe": _allowed(user.subscribe),
-        "allow_responses": {"max": RESPONSES_MAX, "expires": "1m"},
     }
+    if user.responds:
+        permissions["allow_responses"] = {"max": RESPONSES_MAX, "expires": "1m"}
     return {"user": user.name, "password": user.password, "permissions": permissions}
 
 

@@ -11,6 +11,7 @@ from shared.money import CERTAIN, Wei, batch_cost
 
 IDS_MAX = 50_000  # kept in memory: an id costs ten times a look-up
 REFUSALS_EVERY_SECONDS = 10
+PRELOAD_SECONDS = 10  # what the first payment covers beyond the time that has passed
 ALLOWANCE_SECONDS = 60  # how much of its own pace a running session asks for
 
 
@@ -132,7 +133,7 @@ class PaymentSession(Aggregate):
         """The first: just the batch. Later: about a minute of the session's own pace."""
         if self.opened_at is None or not self.paid:
             return cost
-        seconds = max(1, int((now - self.opened_at).total_seconds()))
+        seconds = PRELOAD_SECONDS + max(0, int((now - self.opened_at).total_seconds()))
         return Wei(max(cost, self.spent * ALLOWANCE_SECONDS // seconds))
 
     # What may be done with it

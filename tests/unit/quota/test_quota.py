@@ -10,7 +10,9 @@ from contracts.deposit_watcher import FundsObserved, RoundChanged
 from contracts.message import Event, LogEntry
 from contracts.signer import PaymentSigned, SessionClosed
 from services.quota.application import Answer, Quota
-from services.quota.domain import AllowanceRefusal, Ask, Budget, Pool
+from services.quota.domain.budget import Ask, Budget
+from services.quota.domain.pool import Pool
+from services.quota.domain.refusal import AllowanceRefusal
 from shared.money import Wei
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -83,8 +85,10 @@ class Ledger:
         )
         self.hear(payment, self.quota.follow_spend)
 
-    def closed(self, session: str, spent: int) -> None:
-        closing = SessionClosed(account_id="account-1", session_id=session, spent=spent, ask_number=1)
+    def closed(self, session: str, spent: int, *, ask_number: int = 1) -> None:
+        closing = SessionClosed(
+            account_id="account-1", session_id=session, spent=spent, ask_number=ask_number
+        )
         self.hear(closing, self.quota.follow_spend)
 
     @property
@@ -132,6 +136,30 @@ def test_a_close_frees_what_was_not_spent(ledger: Ledger) -> None:
 
     assert ledger.stand() == (0, 120, 880)
     assert (ledger.pool.held, ledger.pool.exposure) == (0, 120)
+
+
+def test_a_grant_made_before_a_close_was_heard_of_stays_held(ledger: Ledger) -> None:
+    ledger.ask(number=1, needed=500)
+    ledger.paid("s1", 100)
+    ledger.ask(number=2, needed=300)  # the signer had closed ask 1, and asked anew
+
+    ledger.closed("s1", 100, ask_number=1)
+    refusal = ledger.refusal("s2", needed=700)
+    ledger.paid("s1", 300)
+
+    assert refusal.status == 429
+    assert ledger.stand() == (0, 400, 600)
+    assert (ledger.pool.held, ledger.pool.exposure) == (0, 400)
+
+
+def test_every_number_of_asks_and_closes_frees_what_it_held(ledger: Ledger) -> None:
+    for number in range(1, 20):
+        ledger.ask(number=number, needed=10)
+        ledger.closed("s1", 0, ask_number=number - number % 2)
+    ledger.closed("s1", 0, ask_number=19)
+
+    assert ledger.stand() == (0, 0, 1000)
+    assert ledger.pool.held == 0
 
 
 def test_near_the_limit_a_grant_shrinks_to_what_is_left(ledger: Ledger) -> None:

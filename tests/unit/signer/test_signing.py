@@ -105,7 +105,7 @@ def test_later_asks_are_for_a_minute_of_the_sessions_pace(signer: Signer, quote:
     outcome = signer.ask(body(quote.text(), state=first["state"]), grant=None)
 
     assert isinstance(outcome, AllowanceNeeded)
-    assert (outcome.needed, outcome.wanted, outcome.number) == (101, 606, 2)
+    assert (outcome.needed, outcome.wanted, outcome.number) == (101, 303, 2)
 
 
 def test_a_session_without_a_manifest_id_keeps_the_id_it_asked_with(
@@ -458,6 +458,14 @@ def test_only_listed_recipients_are_paid(quote: QuoteMaker) -> None:
         ('{"orchestrator": "", "maxPrice": {"price": -1}}', "positive decimal"),
         ('{"orchestrator": "", "ManifestID": {}}', "ManifestID must be a string"),
         ('{"orchestrator": "", "capabilities": "?"}', "capabilities is not base64"),
+        ('{"orchestrator": "", "maxPrice": {"price": "1_0"}}', "positive decimal"),
+        ('{"orchestrator": "", "maxPrice": {"price": "\u0661"}}', "positive decimal"),
+        ('{"orchestrator": "", "maxPrice": {"price": 1.5}, "MAXPRICE": null}', "missing orchestrator"),
+        ('{"orchestrator": "", "maxPrice": {"price": 1.5, "PRICE": null}}', "missing orchestrator"),
+        ('{"app": "' + "a" * 257 + '"}', "app is longer than 256"),
+        ('{"app": "' + "\u00e9" * 200 + '"}', "at most 256 bytes"),
+        ('{"app": "a\\u0000"}', "app must be printable"),
+        ('{"x": ' + "[" * 21 + "]" * 21 + "}", "nested deeper than 20"),
     ],
 )
 def test_an_unreadable_body_is_400_by_name(signer: Signer, text: str, message: str) -> None:

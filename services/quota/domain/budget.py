@@ -1,7 +1,6 @@
-"""Budgets and pools: who may still spend what, and what all of it may come to.
+"""Budgets: what an account may spend, what its sessions hold, and what was spent.
 
-A Budget leases allowances to an account's payment sessions; what is leased is held, what was paid
-is spent, and held + spent never pass the limit. A Pool does the same for a payer's deposit.
+What is leased to a session is held, what was paid is spent; held + spent never pass the limit.
 """
 
 from dataclasses import dataclass
@@ -11,19 +10,10 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.domain import Aggregate, event
 
+from services.quota.domain.refusal import RETRY_AFTER_SECONDS, AllowanceRefusal
 from shared.money import Wei
 
-RETRY_AFTER_SECONDS = 5  # about when held allowances may be free
-
-
-class AllowanceRefusal(Exception):  # noqa: N818 (an answer, not an error)
-    """Quota may not grant; the status is what the paying client is answered (design §4.9)."""
-
-    def __init__(self, status: int, reason: str, message: str, retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-        self.retry_after_seconds = retry_after
+GRANTS_KEPT = 8  # of a session; older ones are closed or spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +62,7 @@ class Budget(Aggregate):
         TOPIC = "quota.allowance_freed"
         session_id: str
         amount: Wei
+        ask_number: int  # grants up to it are given back, later ones stay
 
     class LimitReached(Event):
         TOPIC = "quota.limit_reached"
@@ -101,7 +92,8 @@ class Budget(Aggregate):
         self.suspended = ""
         self.limit_reached = False
         self.revoked_keys: list[str] = []
-        # By session: granted and spent in all, the last ask and what it got, whose key, which payer.
+        # By session: granted and spent since it was closed last, the last ask, the last grants by
+        # the number of their ask, whose key, which payer.
         self.sessions: dict[str, dict[str, Any]] = {}
 
     @property
@@ -115,7 +107,8 @@ class Budget(Aggregate):
     def granted_before(self, ask: Ask) -> Wei | None:
         """What this very ask was granted, if it was answered already."""
         session = self.sessions.get(ask.session_id)
-        return Wei(session["amount"]) if session and session["number"] == ask.number else None
+        grants = session["grants"] if session else {}
+        return Wei(grants[str(ask.number)]) if str(ask.number) in grants else None
 
     def check_may_grant(self, ask: Ask) -> None:
         if self.suspended:
@@ -151,11 +144,16 @@ class Budget(Aggregate):
     def record_spend(self, spends: dict[str, Wei], now: datetime) -> None:
         self._spend_recorded(spends, now)
 
-    def free(self, session_id: str, now: datetime) -> Wei:
-        """The session is closed: what it holds is free again. Returns how much that was."""
-        amount = self.held_by(session_id)
-        if session_id in self.sessions:
-            self._allowance_freed(session_id, amount, now)
+    def free(self, session_id: str, ask_number: int, now: datetime) -> Wei:
+        """The session gave back what asks up to this number had brought it; returns how much.
+
+        A grant to a later ask, made before the close was heard of, stays held.
+        """
+        session = self.sessions.get(session_id)
+        if session is None:
+            return Wei(0)
+        amount = Wei(self.held_by(session_id) - _granted_after(session, ask_number))
+        self._allowance_freed(session_id, amount, ask_number, now)
         return amount
 
     def suspend(self, reason: str, now: datetime) -> None:
@@ -175,9 +173,12 @@ class Budget(Aggregate):
         self, session_id: str, number: int, amount: Wei, key_id: str, payer: str, timestamp: datetime
     ) -> None:
         before = self.held_by(session_id)
-        session = self.sessions.setdefault(session_id, {"granted": 0, "spent": 0})
+        session = self.sessions.setdefault(session_id, {"granted": 0, "spent": 0, "grants": {}})
         session["granted"] += amount
-        session.update(number=number, amount=amount, key_id=key_id, payer=payer)
+        session.update(number=number, key_id=key_id, payer=payer)
+        session["grants"][str(number)] = amount
+        if len(session["grants"]) > GRANTS_KEPT:
+            del session["grants"][next(iter(session["grants"]))]
         self.held = Wei(self.held + self.held_by(session_id) - before)
 
     @event(SpendRecorded)
@@ -190,9 +191,14 @@ class Budget(Aggregate):
             self.spent = Wei(self.spent + amount)
 
     @event(AllowanceFreed)
-    def _allowance_freed(self, session_id: str, amount: Wei, timestamp: datetime) -> None:
+    def _allowance_freed(self, session_id: str, amount: Wei, ask_number: int, timestamp: datetime) -> None:
         self.held = Wei(self.held - amount)
-        del self.sessions[session_id]
+        session = self.sessions[session_id]
+        later = _granted_after(session, ask_number)
+        if later:
+            session.update(granted=later, spent=0)
+        else:
+            del self.sessions[session_id]
 
     @event(LimitReached)
     def _limit_reached(self, spend_limit: Wei, timestamp: datetime) -> None:
@@ -216,110 +222,5 @@ class Budget(Aggregate):
         self.revoked_keys.append(key_id)
 
 
-class Pool(Aggregate):
-    """A payer's deposit against what may still be drawn from it: the exposure.
-
-    Exposure is the cost of tickets whose validity has not ended, plus allowances unspent. Cover is
-    the deposit; nothing once it is being unlocked.
-    """
-
-    TOPIC = "quota.pool"
-
-    class Event(Aggregate.Event):
-        TOPIC = "quota.pool.event"
-
-    class Opened(Event, Aggregate.Created):
-        TOPIC = "quota.pool_opened"
-        payer: str
-
-    class FundsObserved(Event):
-        TOPIC = "quota.funds_observed"
-        deposit: Wei
-        reserve: Wei
-        withdraw_round: int
-
-    class RoundChanged(Event):
-        TOPIC = "quota.round_changed"
-        round: int
-        validity: int
-
-    class Held(Event):
-        TOPIC = "quota.pool_held"
-        amount: Wei  # negative when allowances are freed
-
-    class Spent(Event):
-        TOPIC = "quota.pool_spent"
-        costs: dict[str, Wei]  # by creation round, as text
-        released: Wei  # of what was held
-
-    @staticmethod
-    def create_id(payer: str) -> UUID:
-        return uuid5(NAMESPACE_URL, f"/payers/{payer}/pool")
-
-    @event(Opened)
-    def __init__(self, payer: str, timestamp: datetime) -> None:
-        self.payer = payer
-        self.deposit = Wei(0)
-        self.reserve = Wei(0)
-        self.withdraw_round = 0
-        self.round = 0
-        self.validity = 2
-        self.held = Wei(0)
-        self.costs: dict[str, Wei] = {}
-        self.observed_at: datetime | None = None
-
-    @property
-    def cover(self) -> Wei:
-        unlocking = self.withdraw_round and self.withdraw_round <= self.round + 1
-        return Wei(0) if unlocking else self.deposit
-
-    @property
-    def exposure(self) -> Wei:
-        return Wei(self.held + sum(self.costs.values()))
-
-    def check_may_hold(self, amount: Wei) -> None:
-        if self.observed_at is None:
-            raise AllowanceRefusal(503, "pool_unknown", "Service Unavailable Error", RETRY_AFTER_SECONDS)
-        if self.exposure + amount > self.cover:
-            raise AllowanceRefusal(503, "pool_exhausted", "Service Unavailable Error", RETRY_AFTER_SECONDS)
-
-    def room(self) -> Wei:
-        return Wei(max(0, self.cover - self.exposure))
-
-    def hold(self, amount: Wei, now: datetime) -> None:
-        if amount:
-            self._held(amount, now)
-
-    def spend(self, costs: dict[str, Wei], released: Wei, now: datetime) -> None:
-        self._spent(costs, released, now)
-
-    def observe_funds(self, *, deposit: Wei, reserve: Wei, withdraw_round: int, now: datetime) -> None:
-        self._funds_observed(deposit, reserve, withdraw_round, now)
-
-    def change_round(self, number: int, validity: int, now: datetime) -> None:
-        if (number, validity) != (self.round, self.validity):
-            self._round_changed(number, validity, now)
-
-    @event(FundsObserved)
-    def _funds_observed(self, deposit: Wei, reserve: Wei, withdraw_round: int, timestamp: datetime) -> None:
-        self.deposit = deposit
-        self.reserve = reserve
-        self.withdraw_round = withdraw_round
-        self.observed_at = timestamp
-
-    @event(RoundChanged)
-    def _round_changed(self, round: int, validity: int, timestamp: datetime) -> None:  # noqa: A002
-        self.round = round
-        self.validity = validity
-        self.costs = {made: cost for made, cost in self.costs.items() if int(made) + validity > round}
-
-    @event(Held)
-    def _held(self, amount: Wei, timestamp: datetime) -> None:
-        self.held = Wei(self.held + amount)
-
-    @event(Spent)
-    def _spent(self, costs: dict[str, Wei], released: Wei, timestamp: datetime) -> None:
-        self.held = Wei(self.held - released)
-        for made, cost in costs.items():
-            if int(made) + self.validity > self.round:
-                self.costs[made] = Wei(self.costs.get(made, 0) + cost)
+def _granted_after(session: dict[str, Any], ask_number: int) -> int:
+    return sum(amount for number, amount in session["grants"].items() if int(number) > ask_number)
