@@ -7,6 +7,7 @@ from pydantic import Field
 
 from contracts.message import Command, Event, Message, WeiText
 
+CLOSES_MAX = 32  # sessions in one message
 REQUESTS_MAX = 32  # payments in one message; fewer cost throughput, more gain none
 
 
@@ -69,24 +70,30 @@ class OrchestratorInfoSigned(Message):
     signature: str  # 0x and 130 hex digits
 
 
-class CloseSession(Command):
-    """Give back what the session's allowances have left; its next payment asks quota anew.
-
-    The signer refuses with `session_busy` while the session was used within `idle_seconds`; with
-    none it is a withdrawal, which acts at once. `ask_number` is the last grant quota knows of: an
-    answer to it that comes late is void.
-    """
-
-    subject: ClassVar[str] = "cmd.signer.close_session.v1"
+class SessionToClose(Message):
+    """`ask_number` is the last grant quota knows of: an answer to it that comes late is void."""
 
     account_id: str
     session_id: str
     ask_number: int
-    idle_seconds: int
+    idle_seconds: int  # none: a withdrawal, which acts at once
 
 
-class Done(Message):
-    kind: Literal["done"] = "done"
+class CloseSessions(Command):
+    """Give back what the sessions' allowances have left; their next payments ask quota anew.
+
+    One commit for all. A session that was used within its `idle_seconds` stays open, and is named
+    in the reply.
+    """
+
+    subject: ClassVar[str] = "cmd.signer.close_sessions.v1"
+
+    sessions: list[SessionToClose] = Field(max_length=CLOSES_MAX)
+
+
+class SessionsClosed(Message):
+    kind: Literal["sessions_closed"] = "sessions_closed"
+    busy: list[str]  # session ids
 
 
 class ReadSession(Command):

@@ -48,7 +48,7 @@ BUCKET_READERS = {IDENTITIES: ("edge",), CHAIN: ("signer",)}
 COMMANDS = {
     "edge": ("cmd.accounts.>", "cmd.quota.>", "cmd.signer.>", "cmd.metering.>"),
     "signer": ("cmd.quota.grant_allowances.v1",),
-    "quota": ("cmd.signer.close_session.v1",),
+    "quota": ("cmd.signer.close_sessions.v1",),
 }
 
 

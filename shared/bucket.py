@@ -3,6 +3,7 @@
 A writer puts its entries under a new epoch (`<epoch>.<key>`), then `<epoch>.complete`, then names
 the epoch in `heartbeat` several times a second. A reader serves the named epoch once complete. If
 no heartbeat came for a second (writer away, watcher broken, store wiped) it reads the bucket anew.
+Whatever was put before a heartbeat comes before it, so each one marks a state that is whole.
 """
 
 import asyncio
@@ -19,7 +20,10 @@ log = structlog.get_logger()
 
 HEARTBEAT_SECONDS = 0.25
 STALE_SECONDS = 1.0
-LOAD_SECONDS = 5.0
+
+
+class StoreLostError(Exception):
+    """The store does not count on from our last entry: it was wiped, or lost its tail in a crash."""
 
 
 class BucketWriter:
@@ -30,7 +34,7 @@ class BucketWriter:
         self._bucket = bucket
         self._entries: dict[str, bytes] = {}
         self._epoch = ""  # none: the bucket has to be written anew
-        self._sequence = 0
+        self._sequence = 0  # of our last entry; nobody else writes
         self._changed = asyncio.Lock()
 
     async def put(self, key: str, value: bytes) -> None:
@@ -40,9 +44,9 @@ class BucketWriter:
             if self._epoch:
                 try:
                     await self._put(f"{self._epoch}.{key}", value)
-                except (NatsError, TimeoutError) as problem:
+                except (NatsError, TimeoutError, StoreLostError) as problem:
                     log.warning("bucket_put_failed", bucket=self._bucket, problem=repr(problem))
-                    self._epoch = ""
+                    self._begin_anew()
 
     async def run(self, entries: Mapping[str, bytes]) -> None:
         """Write all, then beat for ever; begin again under a new epoch after any failure."""
@@ -51,12 +55,16 @@ class BucketWriter:
             try:
                 if not self._epoch:
                     await self._rewrite()
-                await self._beat()
+                async with self._changed:
+                    await self._beat()
                 await asyncio.sleep(HEARTBEAT_SECONDS)
-            except (NatsError, TimeoutError) as problem:
+            except (NatsError, TimeoutError, StoreLostError) as problem:
                 log.warning("bucket_waits", bucket=self._bucket, problem=repr(problem))
-                self._epoch = ""
+                self._begin_anew()
                 await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    def _begin_anew(self) -> None:
+        self._epoch, self._sequence = "", 0
 
     async def _rewrite(self) -> None:
         async with self._changed:
@@ -74,15 +82,14 @@ class BucketWriter:
             log.info("bucket_written", bucket=self._bucket, entries=len(self._entries))
 
     async def _beat(self) -> None:
-        sequence = await self._put("heartbeat", to_json({"epoch": self._epoch}))
-        if sequence < self._sequence:  # the store was wiped and counts from one again
-            self._epoch = ""
-        self._sequence = sequence
+        await self._put("heartbeat", to_json({"epoch": self._epoch}))
 
-    async def _put(self, key: str, value: bytes) -> int:
+    async def _put(self, key: str, value: bytes) -> None:
         jetstream = self._client.jetstream(timeout=1)
         ack = await jetstream.publish(f"$KV.{self._bucket}.{key}", value, stream=f"KV_{self._bucket}")
-        return ack.seq
+        if self._sequence and ack.seq != self._sequence + 1:
+            raise StoreLostError(f"{ack.seq} came after {self._sequence}")
+        self._sequence = ack.seq
 
 
 class BucketReader:
@@ -91,13 +98,11 @@ class BucketReader:
     def __init__(self, client: Client, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
-        self._epochs: dict[str, dict[str, bytes]] = {}
-        self._epoch = ""  # the one served
-        self._named = ""  # the one the last heartbeat named
+        self._served: dict[str, bytes] = {}  # the epoch that was named last, as far as it was read
         self.ready = False
 
     def get(self, key: str) -> bytes | None:
-        return self._epochs.get(self._epoch, {}).get(key)
+        return self._served.get(key)
 
     async def run(self) -> None:
         """Follow the bucket for ever; answer from the last complete copy meanwhile."""
@@ -110,49 +115,42 @@ class BucketReader:
                 await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _follow(self) -> None:
+        """Read the bucket until no heartbeat comes any more; before the first, until nothing comes."""
         store = await self._client.jetstream(timeout=1).key_value(self._bucket)
         watcher = await store.watchall()
-        fresh: dict[str, dict[str, bytes]] = {}
+        epochs: dict[str, dict[str, bytes]] = {}
         try:
-            await self._load(watcher, fresh)
-            beat_at = time.monotonic()
-            while time.monotonic() - beat_at < STALE_SECONDS:
+            heard_at, loaded = time.monotonic(), False
+            while time.monotonic() - heard_at < STALE_SECONDS:
                 entry = await _next(watcher, STALE_SECONDS)
-                if entry is not None and self._take(entry, fresh):
-                    beat_at = time.monotonic()
+                if entry is None:
+                    continue  # time is up; or the library says it caught up, which a purge can mislead
+                is_heartbeat = self._take(entry, epochs)
+                loaded = loaded or is_heartbeat
+                if is_heartbeat or not loaded:
+                    heard_at = time.monotonic()
         finally:
             await watcher.stop()
 
-    async def _load(self, watcher: KeyValue.KeyWatcher, fresh: dict[str, dict[str, bytes]]) -> None:
-        """Take the bucket's present content; the copy is swapped in when it is complete."""
-        self._named = ""
-        async with asyncio.timeout(LOAD_SECONDS):
-            while (entry := await watcher.updates(LOAD_SECONDS)) is not None:
-                self._take(entry, fresh)
-        self._epochs = fresh
-        self._serve()
-
-    def _take(self, entry: KeyValue.Entry, fresh: dict[str, dict[str, bytes]]) -> bool:
-        """Apply one update to `fresh`; true for a heartbeat."""
+    def _take(self, entry: KeyValue.Entry, epochs: dict[str, dict[str, bytes]]) -> bool:
+        """Apply one update; true for a heartbeat."""
         if entry.key == "heartbeat":
-            self._named = str(from_json(entry.value or b"{}").get("epoch", ""))
-            if fresh is self._epochs and self._named != self._epoch:
-                self._serve()
+            self._serve(str(from_json(entry.value or b"{}").get("epoch", "")), epochs)
             return True
         epoch, _, key = entry.key.partition(".")
         if entry.operation is not None or entry.value is None:  # deleted
-            fresh.get(epoch, {}).pop(key, None)
+            epochs.get(epoch, {}).pop(key, None)
         else:
-            fresh.setdefault(epoch, {})[key] = entry.value
+            epochs.setdefault(epoch, {})[key] = entry.value
         return False
 
-    def _serve(self) -> None:
+    def _serve(self, named: str, epochs: dict[str, dict[str, bytes]]) -> None:
         """Serve the named epoch if it is complete, and drop the others."""
-        self.ready = "complete" in self._epochs.get(self._named, {})
+        self.ready = "complete" in epochs.get(named, {})
         if self.ready:
-            self._epoch = self._named
-            for name in [name for name in self._epochs if name != self._epoch]:
-                del self._epochs[name]
+            self._served = epochs[named]
+            for name in [name for name in epochs if name != named]:
+                del epochs[name]
 
 
 async def _next(watcher: KeyValue.KeyWatcher, timeout: float) -> KeyValue.Entry | None:

@@ -101,10 +101,12 @@ class Allowances:
             query = self._sql("SELECT payer FROM {schema}.payers ORDER BY payer")
             return [row["payer"] for row in connection.execute(query)]
 
-    def closable(self, now: datetime, idle_since: datetime, tried_before: datetime) -> list[Closable]:
-        """What to close now, at most 100; what was tried a moment ago waits."""
+    def closable(
+        self, now: datetime, idle_since: datetime, tried_before: datetime, limit: int
+    ) -> list[Closable]:
+        """What to close now, withdrawals first; what was tried a moment ago waits."""
         with self._store.datastore.get_connection() as connection:
-            rows = connection.execute(self._sql(CLOSABLE), (now, tried_before, idle_since)).fetchall()
+            rows = connection.execute(self._sql(CLOSABLE), (now, tried_before, idle_since, limit)).fetchall()
         return [
             Closable(row["account_id"], row["session_id"], row["number"], row["withdrawn"]) for row in rows
         ]
@@ -140,7 +142,7 @@ UPDATE {schema}.allowances SET tried_at = %s
 WHERE (account_id, session_id) IN (
     SELECT account_id, session_id FROM {schema}.allowances
     WHERE (tried_at IS NULL OR tried_at < %s) AND (withdrawn OR last_at < %s)
-    ORDER BY withdrawn DESC, last_at LIMIT 100)
+    ORDER BY withdrawn DESC, last_at LIMIT %s)
 RETURNING account_id, session_id, number, withdrawn
 """
 

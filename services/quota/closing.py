@@ -4,13 +4,14 @@ Nothing is freed here. The signer stores the close, and what it says was spent f
 """
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
 from eventsourcing.persistence import PersistenceError
 from nats.aio.client import Client
 
-from contracts.signer import CloseSession, Done
+from contracts.signer import CLOSES_MAX, CloseSessions, SessionsClosed, SessionToClose
 from services.quota.allowances import Allowances, Closable
 from shared.bus import CommandRefusedError, ServiceUnavailableError, ask
 from shared.clock import Clock
@@ -38,28 +39,38 @@ class Closing:
 
     async def run(self) -> None:
         while True:
-            now = self._clock.now()
             try:
-                due = await asyncio.to_thread(
-                    self._allowances.closable, now, now - self._idle, now - self._retry
-                )
+                due = await asyncio.to_thread(self._due)
             except PersistenceError as problem:
                 log.warning("closing_waits", problem=repr(problem))
                 due = []
-            await asyncio.gather(*(self._close(session) for session in due))
-            await asyncio.sleep(POLL_SECONDS)
+            if due:
+                await self._close(due)
+            # Withdrawals go on at once; the idle are closed at a pace that payments do not feel.
+            hurry = len(due) == CLOSES_MAX and all(session.withdrawn for session in due)
+            await asyncio.sleep(0 if hurry else POLL_SECONDS)
 
-    async def _close(self, session: Closable) -> None:
+    def _due(self) -> list[Closable]:
+        now = self._clock.now()
+        return self._allowances.closable(now, now - self._idle, now - self._retry, CLOSES_MAX)
+
+    async def _close(self, due: Sequence[Closable]) -> None:
         """Tried again later until the signer's SessionClosed has dropped the row."""
-        command = CloseSession(
-            account_id=session.account_id,
-            session_id=session.session_id,
-            ask_number=session.number,
-            idle_seconds=0 if session.withdrawn else int(self._idle.total_seconds()),
+        idle_seconds = int(self._idle.total_seconds())
+        command = CloseSessions(
+            sessions=[
+                SessionToClose(
+                    account_id=session.account_id,
+                    session_id=session.session_id,
+                    ask_number=session.number,
+                    idle_seconds=0 if session.withdrawn else idle_seconds,
+                )
+                for session in due
+            ]
         )
         try:
-            await ask(self._client, command, Done)
-        except CommandRefusedError as refused:
-            log.info("session_not_closed", session=session.session_id, reason=refused.refusal.code)
-        except ServiceUnavailableError as problem:
-            log.warning("signer_unavailable", problem=str(problem))
+            answer = await ask(self._client, command, SessionsClosed)
+        except (CommandRefusedError, ServiceUnavailableError) as problem:
+            log.warning("sessions_not_closed", problem=str(problem))
+        else:
+            log.info("sessions_closed", asked=len(due), busy=len(answer.busy))

@@ -1,6 +1,7 @@
 """The signer's use cases: many payments, one commit; nothing is released before it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
@@ -28,15 +29,21 @@ REFRESH = 480
 SILENT = frozenset({REFRESH, 482})  # answers of an ordinary session: no trace on its timeline
 
 
+@dataclass(frozen=True, slots=True)
+class Close:
+    """What quota wants back: the session's allowance, if nobody used it for `idle_seconds`."""
+
+    account_id: str
+    session_id: str
+    ask_number: int
+    idle_seconds: int
+
+
 type Outcome = str | PaymentRefusal | AllowanceNeeded
 
 
 class SessionNotFound(Refused):
     code = "session_not_found"
-
-
-class SessionBusy(Refused):
-    code = "session_busy"
 
 
 class Signing(EventSourced):
@@ -146,21 +153,54 @@ class Signing(EventSourced):
 
         self._change(session_uuid, note)
 
-    def close_session(
-        self, account_id: str, session_id: str, *, ask_number: int, idle_seconds: int, now: datetime
-    ) -> None:
-        """Close an idle session; one that never opened becomes a tombstone."""
-        session_uuid = PaymentSession.create_id(account_id, session_id)
-        used_at = self._used_at.get(session_uuid)
-        if used_at is not None and (now - used_at).total_seconds() < idle_seconds:
-            raise SessionBusy(session_id)
-        self._used_at.pop(session_uuid, None)
-        if self.absent([session_uuid]):
-            session = PaymentSession(account_id, session_id, timestamp=now)
-            session.close(ask_number, now)
-            self.save(session)
-        else:
-            self._change(session_uuid, lambda session: session.close(ask_number, now))
+    def close_all(self, closes: Sequence[Close], now: datetime) -> list[str]:
+        """Close idle sessions with one commit; one that never opened becomes a tombstone.
+
+        With no idle seconds it is a withdrawal: the session's next payment has to ask quota.
+        Returns the ids of those that are in use, and so stay open.
+        """
+        busy = [close for close in closes if self._is_used(close, now)]
+        due = [close for close in closes if close not in busy]
+        try:
+            self._close_together(due, now)
+        except IntegrityError:
+            for close in due:
+                self._close_alone(close, now)
+        return [close.session_id for close in busy]
+
+    def _is_used(self, close: Close, now: datetime) -> bool:
+        used_at = self._used_at.get(PaymentSession.create_id(close.account_id, close.session_id))
+        return used_at is not None and (now - used_at).total_seconds() < close.idle_seconds
+
+    def _close_together(self, closes: Sequence[Close], now: datetime) -> None:
+        by_id = {PaymentSession.create_id(close.account_id, close.session_id): close for close in closes}
+        absent = self.absent(by_id)
+        sessions: list[PaymentSession] = []
+        try:
+            for session_uuid, close in by_id.items():
+                session = (
+                    PaymentSession(close.account_id, close.session_id, timestamp=now)
+                    if session_uuid in absent
+                    else self.repository.get(session_uuid)
+                )
+                session.close(close.ask_number, now)
+                sessions.append(session)
+            self.save(*sessions)
+        except BaseException:
+            self.forget(*by_id)
+            raise
+        for session_uuid in by_id:
+            self._used_at.pop(session_uuid, None)
+
+    def _close_alone(self, close: Close, now: datetime) -> None:
+        for attempt in range(ATTEMPTS):
+            try:
+                self._close_together([close], now)
+            except IntegrityError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+            else:
+                return
 
     def session(self, account_id: str, session_id: str) -> PaymentSession:
         session_uuid = PaymentSession.create_id(account_id, session_id)

@@ -19,8 +19,7 @@ from contracts.quota import (
     GrantAllowances,
 )
 from contracts.signer import (
-    CloseSession,
-    Done,
+    CloseSessions,
     GeneratePayments,
     OrchestratorInfoSigned,
     PaymentAnswer,
@@ -28,10 +27,11 @@ from contracts.signer import (
     PaymentRefusedAnswer,
     PaymentSignedAnswer,
     ReadSession,
+    SessionsClosed,
     SessionView,
     SignOrchestratorInfo,
 )
-from services.signer.application import Outcome, Signing
+from services.signer.application import Close, Outcome, Signing
 from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.intent import PaymentRequest
 from services.signer.rules import PaymentRefusal
@@ -239,18 +239,20 @@ async def sign_orchestrator_info(
     return OrchestratorInfoSigned(address=address, signature=signature)
 
 
-@router.subscriber(CloseSession.subject, queue="signer")
-async def close_session(
-    command: CloseSession, signing: Annotated[Signing, Context()], clock: Annotated[Clock, Context()]
-) -> Done:
-    signing.close_session(
-        command.account_id,
-        command.session_id,
-        ask_number=command.ask_number,
-        idle_seconds=command.idle_seconds,
-        now=clock.now(),
-    )
-    return Done()
+@router.subscriber(CloseSessions.subject, queue="signer")
+async def close_sessions(
+    command: CloseSessions, signing: Annotated[Signing, Context()], clock: Annotated[Clock, Context()]
+) -> SessionsClosed:
+    closes = [
+        Close(
+            account_id=session.account_id,
+            session_id=session.session_id,
+            ask_number=session.ask_number,
+            idle_seconds=session.idle_seconds,
+        )
+        for session in command.sessions
+    ]
+    return SessionsClosed(busy=signing.close_all(closes, clock.now()))
 
 
 @router.subscriber(ReadSession.subject, queue="signer")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from contracts.livepeer.payments_pb2 import Payment
-from services.signer.application import Outcome, SessionBusy, Signing
+from services.signer.application import Close, Outcome, Signing
 from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.domain.fence import Fence
 from services.signer.domain.sequence import TicketSequence
@@ -286,7 +286,7 @@ def test_nothing_is_signed_past_the_allowance(signer: Signer, quote: QuoteMaker)
 def test_a_closed_session_asks_quota_anew(signer: Signer, quote: QuoteMaker) -> None:
     first = signer.pay(body(quote.text()))
     session_id = json.loads(b64decode(first["state"]["State"]))["StateID"]
-    signer.signing.close_session("account-1", session_id, ask_number=1, idle_seconds=0, now=START)
+    signer.signing.close_all([Close("account-1", session_id, 1, 0)], START)
     signer.wait(10)
     text = body(quote.text(), state=first["state"])
 
@@ -303,9 +303,7 @@ def test_a_closed_session_asks_quota_anew(signer: Signer, quote: QuoteMaker) -> 
 
 def test_a_close_is_stored_once_and_voids_later_grants(signer: Signer) -> None:
     for ask_number in (1, 1, 2, 2):
-        signer.signing.close_session(
-            "account-1", "never-opened", ask_number=ask_number, idle_seconds=0, now=START
-        )
+        signer.signing.close_all([Close("account-1", "never-opened", ask_number, 0)], START)
 
     session = signer.signing.session("account-1", "never-opened")
     assert (session.version, session.asks, session.closed) == (3, 2, True)
@@ -317,8 +315,20 @@ def test_a_session_in_use_is_not_closed(signer: Signer, quote: QuoteMaker) -> No
     signer.wait(5)
     signer.ask(body(quote.text(), state=first["state"]), grant=None)
 
-    with pytest.raises(SessionBusy, match=session_id):
-        signer.signing.close_session("account-1", session_id, ask_number=1, idle_seconds=60, now=signer.now)
+    busy = signer.signing.close_all([Close("account-1", session_id, 1, 60)], signer.now)
+
+    assert busy == [session_id]
+    assert not signer.signing.session("account-1", session_id).closed
+
+
+def test_many_sessions_are_closed_in_one_commit(signer: Signer, quote: QuoteMaker) -> None:
+    replies = [signer.pay(body(quote.text(), manifest_id=f"m{number}")) for number in range(5)]
+    ids = [json.loads(b64decode(reply["state"]["State"]))["StateID"] for reply in replies]
+
+    busy = signer.signing.close_all([Close("account-1", each, 1, 0) for each in [*ids, "unknown"]], START)
+
+    assert busy == []
+    assert all(signer.signing.session("account-1", each).closed for each in [*ids, "unknown"])
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
