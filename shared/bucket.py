@@ -56,7 +56,8 @@ class BucketWriter:
                 if not self._epoch:
                     await self._rewrite()
                 async with self._changed:
-                    await self._beat()
+                    if self._epoch:
+                        await self._beat()
                 await asyncio.sleep(HEARTBEAT_SECONDS)
             except (NatsError, TimeoutError, StoreLostError) as problem:
                 log.warning("bucket_waits", bucket=self._bucket, problem=repr(problem))
@@ -68,17 +69,14 @@ class BucketWriter:
 
     async def _rewrite(self) -> None:
         async with self._changed:
-            store = await self._client.jetstream().key_value(self._bucket)
-            old = {key.partition(".")[0] for key in await _keys(store)} - {"heartbeat"}
             epoch = str(time.time_ns())
             for key, value in self._entries.items():
                 await self._put(f"{epoch}.{key}", value)
             await self._put(f"{epoch}.complete", b"{}")
+            first = self._sequence - len(self._entries)
             self._epoch = epoch
             await self._beat()
-            for name in old:
-                subject = f"$KV.{self._bucket}.{name}.>"
-                await self._client.jetstream(timeout=1).purge_stream(f"KV_{self._bucket}", subject=subject)
+            await self._client.jetstream(timeout=1).purge_stream(f"KV_{self._bucket}", seq=first)
             log.info("bucket_written", bucket=self._bucket, entries=len(self._entries))
 
     async def _beat(self) -> None:
@@ -159,10 +157,3 @@ async def _next(watcher: KeyValue.KeyWatcher, timeout: float) -> KeyValue.Entry 
         return entry
     except TimeoutError:
         return None
-
-
-async def _keys(store: KeyValue) -> list[str]:
-    try:
-        return await store.keys()
-    except NatsError:  # the library raises when there are none
-        return []

@@ -47,7 +47,7 @@ def serve(
     """The server of one process; `await server.serve()` runs it until SIGTERM."""
     # Tens of thousands of aggregates stay in memory: looking through all of them often stalls us.
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(5_000, 20, 1_000)
 
     @get
     async def livez(_: Any) -> AsgiResponse:

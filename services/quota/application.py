@@ -36,7 +36,8 @@ class PoolNotFound(Refused):
 
 class Quota(EventSourced):
     name = "quota"
-    snapshotting_intervals: ClassVar = {Budget: 200, Pool: 200}
+    # A budget with thousands of open sessions is large: written rarely, as it is read after a start only.
+    snapshotting_intervals: ClassVar = {Budget: 2000, Pool: 2000}
 
     def __init__(self, default_spend_limit: Wei, env: EnvType | None = None) -> None:
         super().__init__(env)

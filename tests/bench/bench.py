@@ -88,7 +88,7 @@ async def measure(world: World, supervisor: Supervisor) -> None:
     warm = [await load("warm", **closed) for _ in range(RUNS)]
     batches_after = await batches(world)
     await settle(world)
-    payments = sum(run["statuses"].get("200", 0) for run in warm) + RUNS * CLIENTS
+    payments = sum(run["statuses"].get("200", 0) for run in warm) + RUNS * CLIENTS * 2
     per_second = statistics.median(run["per_second"] for run in warm)
     say("payments_per_second", per_second, "1/s")
     say("limit_payments_per_second", limit, "1/s")
@@ -101,7 +101,7 @@ async def measure(world: World, supervisor: Supervisor) -> None:
     fresh = [await load("fresh", **closed) for _ in range(RUNS)]
     say("fresh_sessions_per_second", statistics.median(run["per_second"] for run in fresh), "1/s")
     await settle(world)
-    latency = {"clients": 4 * CLIENTS, "seconds": OPEN_SECONDS, "warm_up_seconds": 0, "rate": OPEN_RATE}
+    latency = {"clients": 2 * CLIENTS, "seconds": OPEN_SECONDS, "warm_up_seconds": 1.0, "rate": OPEN_RATE}
     opened = [await load("open", **latency) for _ in range(RUNS)]
     say("payment_p50_ms", statistics.median(run["p50_ms"] for run in opened), "ms")
     say("payment_p99_ms", statistics.median(run["p99_ms"] for run in opened), "ms")

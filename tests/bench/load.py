@@ -132,7 +132,8 @@ async def run(task: Task) -> dict[str, Any]:
     seen: Counter[int] = Counter()
     clients = [Client(task, number, seen) for number in range(task.clients)]
     await asyncio.gather(*(client.connect() for client in clients))
-    await asyncio.gather(*(client.pay() for client in clients))
+    for _ in range(2):  # the second payment of a session brings its allowance for a minute
+        await asyncio.gather(*(client.pay() for client in clients))
     kinds: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
         "warm": closed_loop,
         "fresh": closed_loop,
@@ -174,6 +175,7 @@ async def open_loop(task: Task, clients: list[Client], seen: Counter[int]) -> di
         latencies.append(time.perf_counter() - due)
         free.append(client)
 
+    await asyncio.sleep(task.warm_up_seconds)
     began = time.perf_counter()
     for number in range(int(task.rate * task.seconds)):
         due = began + number / task.rate
