@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import structlog
+from livepeer_gateway.errors import LivepeerGatewayError
 
 from tilt import demo
 from tilt.api import TimedOutError, call, until
@@ -83,8 +84,9 @@ async def _demonstrate(world: World) -> demo.Outcome | None:
     try:
         manifest_id = await demo.pay(world, customer)
         outcome = await demo.settle(world, customer, manifest_id)
-    except TimedOutError as problem:
+    except (TimedOutError, LivepeerGatewayError, OSError) as problem:
         print(f"The payment session failed: {problem}", file=sys.stderr)
+        print(f"What each process says of it is in {world.directory}/log", file=sys.stderr)
         return None
     _tell(outcome)
     _say(f"\nAPI key:   {customer.api_key}\nSDK token: {customer.sdk_token}")

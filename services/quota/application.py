@@ -107,8 +107,8 @@ class Quota(EventSourced):
                     spends.add(entry.event, entry.at)
                 elif entry.subject == SessionClosed.subject:
                     spends.book(work)
-                    closed = SessionClosed.model_validate(entry.event)
-                    work.free(closed, entry.at)
+                    spends = Spends()
+                    work.free(SessionClosed.model_validate(entry.event), entry.at)
             spends.book(work)
 
         self._do(decide, entries[-1].at, done)
@@ -267,7 +267,7 @@ class Spends:
         self._at = at
 
     def book(self, work: Work) -> None:
-        """Put the sums into events and begin anew."""
+        """Put the sums into events."""
         if self._at is None:
             return
         released: dict[str, int] = defaultdict(int)
@@ -279,7 +279,6 @@ class Spends:
                 work.touch(account_id, session_id, self._at)
         for payer, costs in self._by_payer.items():
             work.pool(payer).spend(costs, Wei(released[payer]), self._at)
-        self.__init__()  # type: ignore[misc] # begin anew
 
 
 def _record(budget: Budget, sessions: dict[str, Wei], at: datetime) -> Iterable[tuple[str, int]]:
