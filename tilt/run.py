@@ -6,6 +6,7 @@ With `--once` it stops then and prints a summary as its last line, one JSON obje
 import argparse
 import asyncio
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from tilt.api import TimedOutError, call, until
 from tilt.child import NotReadyError
 from tilt.slot import Slot, take
 from tilt.supervisor import Supervisor
-from tilt.world import World
+from tilt.world import World, is_torn
 
 ROOT = Path(".local")
 READY_SECONDS = 30.0
@@ -28,8 +29,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make run")
     parser.add_argument("--once", action="store_true", help="stop after one payment session")
     once = parser.parse_args().once
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
     slot = take(ROOT)
+    if is_torn(slot.directory):
+        _say(f"{slot.directory} has only half of its state: beginning anew.")
+        slot.wipe()
     try:
         return asyncio.run(_run(slot, once=once))
     except NotReadyError as problem:

@@ -47,6 +47,12 @@ class Options:
     log_level: str = "info"
 
 
+def is_torn(directory: Path) -> bool:
+    """Tell whether databases or chain are there without the other: they are one state."""
+    databases = (directory / "postgres" / "PG_VERSION").exists()
+    return databases != (chain_world.load(directory / "chain") is not None)
+
+
 class World:
     """The processes of one slot, and where to reach them."""
 
