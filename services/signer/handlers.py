@@ -31,7 +31,7 @@ from contracts.signer import (
     SessionView,
     SignOrchestratorInfo,
 )
-from services.signer.application import Close, Outcome, Signing
+from services.signer.application import SILENT, Close, Outcome, Signing
 from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.intent import PaymentRequest
 from services.signer.rules import PaymentRefusal
@@ -44,6 +44,7 @@ from shared.money import Wei
 
 log = structlog.get_logger()
 
+TEXT_LOGGED_MAX = 300
 GRANTS_WAITING_MAX = 64  # batches that wait for quota at the same time
 
 router = NatsRouter()
@@ -89,6 +90,7 @@ class Payments:
                 user_id=request.user_id,
                 stream_id=request.stream_id,
                 body=request.body,
+                request_id=request.request_id,
             )
             for request in command.requests
         ]
@@ -96,7 +98,7 @@ class Payments:
         needed = {i: o for i, o in enumerate(outcomes) if isinstance(o, AllowanceNeeded)}
         answers = [_answer(i, o) for i, o in enumerate(outcomes) if i not in needed]
         if answers or not needed:
-            await self._publish(reply_to, answers)
+            await self._publish(reply_to, requests, answers)
         if needed:
             await self._defer(reply_to, requests, needed)
 
@@ -105,7 +107,7 @@ class Payments:
     ) -> None:
         if len(self._waiting) >= GRANTS_WAITING_MAX:
             busy = PaymentRefusal(503, "overloaded", "Service Unavailable Error", 1)
-            await self._publish(reply_to, [_answer(i, busy) for i in needed])
+            await self._publish(reply_to, requests, [_answer(i, busy) for i in needed])
             return
         task = asyncio.create_task(self._grant_and_sign(reply_to, requests, needed))
         self._waiting.add(task)
@@ -121,7 +123,7 @@ class Payments:
             log.exception("payments_failed")
             away = PaymentRefusal(503, "signer_failed", "Service Unavailable Error", 1)
             outcomes = dict.fromkeys(needed, away)
-        await self._publish(reply_to, [_answer(i, o) for i, o in outcomes.items()])
+        await self._publish(reply_to, requests, [_answer(i, o) for i, o in outcomes.items()])
 
     async def _outcomes(
         self, requests: Sequence[PaymentRequest], needed: dict[int, AllowanceNeeded]
@@ -204,12 +206,27 @@ class Payments:
             alone = ({0: grants[i]} if i in grants else {} for i in range(len(requests)))
             return [self._sign([one], grant)[0] for one, grant in zip(requests, alone, strict=True)]
 
-    async def _publish(self, reply_to: str, answers: list[PaymentAnswer]) -> None:
+    async def _publish(
+        self, reply_to: str, requests: Sequence[PaymentRequest], answers: list[PaymentAnswer]
+    ) -> None:
         for answer in answers:
             reason = answer.reason if isinstance(answer, PaymentRefusedAnswer) else "signed"
+            if isinstance(answer, PaymentRefusedAnswer) and answer.status not in SILENT:
+                _log_refusal(requests[answer.index], answer)
             telemetry.answers_total.labels("payment", reason).inc()
         data = PaymentAnswers.model_construct(answers=answers).model_dump_json().encode()
         await self._broker.publish(data, reply_to)
+
+
+def _log_refusal(request: PaymentRequest, answer: PaymentRefusedAnswer) -> None:
+    log.info(
+        "payment_refused",
+        request_id=request.request_id,
+        account_id=request.account_id,
+        status=answer.status,
+        reason=answer.reason,
+        text=answer.message[:TEXT_LOGGED_MAX],
+    )
 
 
 def _answer(index: int, outcome: Outcome) -> PaymentAnswer:

@@ -22,6 +22,7 @@ class PaymentRequest:
     user_id: str | None
     stream_id: str | None
     body: str
+    request_id: str = ""  # the edge's, for logs
     new_session_id: str = field(default_factory=lambda: uuid4().hex)  # if it opens one without a name
 
 
