@@ -1,4 +1,6 @@
 # What to type. `make run` and `make test` set everything up by themselves on a fresh machine.
+# The last line of `make run ONCE=1` is its summary, also when another make calls it.
+MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup run test bench check fmt clean lock schemas proto
 

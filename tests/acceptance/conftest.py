@@ -10,18 +10,10 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from tests import infra
-from tests.acceptance.system import System
+from tests.acceptance.system import OPTIONS, System
 from tilt.run import start
 from tilt.supervisor import Supervisor
-from tilt.world import Options, World
-
-# A second costs a ticket, so that each payment has one; few win, as a test redeems one of its own.
-OPTIONS = Options(
-    ticket_ev_wei=10**11,
-    face_value_wei=10**14,
-    price_per_unit=10**11,
-    idle_seconds=5,
-)
+from tilt.world import World
 
 
 @pytest.fixture(scope="package")

@@ -11,12 +11,21 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import aiohttp
+import nats
 
+from contracts.streams import stream_of
 from tests.acceptance.signer_log import Log, read_log
 from tilt import api
 from tilt.supervisor import Supervisor
-from tilt.world import World
+from tilt.world import Options, World
 
+# A second costs a ticket, so that each payment has one; few win, as a test redeems one of its own.
+OPTIONS = Options(
+    ticket_ev_wei=10**11,
+    face_value_wei=10**14,
+    price_per_unit=10**11,
+    idle_seconds=5,
+)
 POLL_SECONDS = 0.05
 TIMEOUT = aiohttp.ClientTimeout(total=6)
 SPEND_LIMIT_WEI = 10**15
@@ -163,10 +172,22 @@ class System:
 
     def kill(self, process: str) -> int:
         """`kill -9`, on the spot; returns the pid that is no more."""
+        return self.signal(process, signal.SIGKILL)
+
+    def signal(self, process: str, signum: signal.Signals) -> int:
         pid = self.supervisor.pid(process)
         assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signum)
         return pid
+
+    async def on_the_bus(self) -> int:
+        """How many entries of the signer's log were ever put on its stream."""
+        client = await nats.connect(self.world.nats_url("admin"))
+        try:
+            stream = await client.jetstream().stream_info(stream_of("signer"))
+            return stream.state.last_seq
+        finally:
+            await client.close()
 
     async def until_restarted(self, process: str, old_pid: int) -> None:
         async def back() -> bool:

@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from tests.acceptance.checks import settled
-from tests.acceptance.conftest import OPTIONS
-from tests.acceptance.system import Answer, System, until
+from tests.acceptance.system import OPTIONS, Answer, System, until
 from tests.acceptance.wire import Challenge, Payer, request
 
 pytestmark = pytest.mark.anyio

@@ -2,6 +2,9 @@
 
 import secrets
 import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ SPEND_LIMIT_WEI = 10**16
 RECOVERY_SECONDS = 20
 OURS = ("signer", "signer-relay", "quota", "accounts", "metering", "edge")
 SERVERS = ("nats", "postgres")
+READERS = ("metering", "quota")
 
 
 @pytest.mark.parametrize("process", [*OURS, *SERVERS])
@@ -38,9 +42,12 @@ async def test_a_wiped_bus_loses_no_usage_and_no_revocation(system: System) -> N
     account, revoked = await system.open_account(SPEND_LIMIT_WEI), await system.open_account()
 
     async with streaming(system, account) as stream, traffic(system, account) as running:
-        old_pid = system.kill("nats")
-        _wipe(system.world.directory / "nats")
-        await system.until_restarted("nats", old_pid)
+        with _halted(system, READERS):  # what is on the bus now, they have not read
+            wanted = await system.on_the_bus() + 20
+            await until("payments are on the bus", lambda: _has_come_to(system, wanted), seconds=5)
+            old_pid = system.kill("nats")
+            _wipe(system.world.directory / "nats")
+            await system.until_restarted("nats", old_pid)
         await running.until_all_paid_again(seconds=RECOVERY_SECONDS)
         await stream.until_paid_again(seconds=RECOVERY_SECONDS)
 
@@ -83,6 +90,21 @@ async def _check_books(system: System, account: Account, stream: Streaming, runn
     assert running.receipts.keys() <= accepted
     assert running.receipts.items() <= signed.items()  # the very signatures
     await settled(system, account, seconds=RECOVERY_SECONDS)
+
+
+@contextmanager
+def _halted(system: System, processes: Sequence[str]) -> Iterator[None]:
+    for process in processes:
+        system.signal(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            system.signal(process, signal.SIGCONT)
+
+
+async def _has_come_to(system: System, wanted: int) -> bool:
+    return await system.on_the_bus() >= wanted
 
 
 def _wipe(store: Path) -> None:
