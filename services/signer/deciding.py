@@ -215,7 +215,7 @@ class Deciding:
             orchestrator="0x" + intent.quote.orchestrator.hex(),
             price_per_unit=intent.quote.price_per_unit,
             pixels_per_unit=intent.quote.pixels_per_unit,
-            now=now,
+            timestamp=now,
         )
 
     def _name_manifest(self, intent: Intent, session: PaymentSession, now: datetime) -> None:
@@ -225,7 +225,7 @@ class Deciding:
             manifest_id = secrets.token_hex(4)
         if manifest_id and manifest_id not in session.manifests:
             credentials = sign_credentials(self._key, manifest_id)
-            session.name_manifest(manifest_id, b64encode(credentials).decode(), now)
+            session.name_manifest(manifest_id, b64encode(credentials).decode(), timestamp=now)
 
     def _reply(self, intent: Intent, session: PaymentSession) -> str:
         """The JSON of protocol §1.3, from what is stored: the same request gives the same bytes."""

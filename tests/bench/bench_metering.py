@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from unittest.mock import sentinel
+
+from nats.aio.client import Client
 
 from contracts.message import LogEntry
 from contracts.signer import PaymentSigned
@@ -76,7 +77,7 @@ def measure(dsn: str, raw: Sequence[bytes]) -> dict[str, object]:
     metering = Metering(usage_tables("metering"), postgres_env(dsn, "metering", create_tables=True))
     make_tables(metering, PublicLog(metering, MeteringOutbox(metering)))
     Positions(metering).get(CONSUMER.durable)
-    inbox = Inbox(CONSUMER, sentinel.client, metering, recording(metering, Clock()), READS)
+    inbox = Inbox(CONSUMER, Client(), metering, recording(metering, Clock()), READS)
     warm, rest = raw[:BATCH], raw[BATCH:]
     _apply(inbox, warm)
 

@@ -136,11 +136,11 @@ class PaymentSession(Aggregate):
         seconds = PRELOAD_SECONDS + max(0, int((now - self.opened_at).total_seconds()))
         return Wei(max(cost, self.spent * ALLOWANCE_SECONDS // seconds))
 
-    # What may be done with it
+    # What may be done with it: the first two need no decision, and are events themselves
 
+    @event(Opened)
     def open(
         self,
-        *,
         user_id: str | None,
         key_id: str,
         stream_id: str | None,
@@ -150,23 +150,24 @@ class PaymentSession(Aggregate):
         orchestrator: str,
         price_per_unit: int,
         pixels_per_unit: int,
-        now: datetime,
+        timestamp: datetime,
     ) -> None:
-        self._opened(
-            user_id=user_id,
-            key_id=key_id,
-            stream_id=stream_id,
-            payer=payer,
-            app=app,
-            job_type=job_type,
-            orchestrator=orchestrator,
-            price_per_unit=price_per_unit,
-            pixels_per_unit=pixels_per_unit,
-            timestamp=now,
-        )
+        self.opened_at = timestamp
+        self.user_id = user_id
+        self.key_id = key_id
+        self.stream_id = stream_id
+        self.payer = payer
+        self.app = app
+        self.job_type = job_type
+        self.orchestrator = orchestrator
+        self.price_per_unit = price_per_unit
+        self.pixels_per_unit = pixels_per_unit
+        self.payments = 0
+        self.tickets = 0
 
-    def name_manifest(self, manifest_id: str, credentials: str, now: datetime) -> None:
-        self._manifest_named(manifest_id, credentials, now)
+    @event(ManifestNamed)
+    def name_manifest(self, manifest_id: str, credentials: str, timestamp: datetime) -> None:
+        self.manifests[manifest_id] = credentials
 
     def accept_quote(
         self,
@@ -234,37 +235,6 @@ class PaymentSession(Aggregate):
             self._closed(self.spent, max(ask_number, self.asks), now)
 
     # What happened
-
-    @event(Opened)
-    def _opened(
-        self,
-        user_id: str | None,
-        key_id: str,
-        stream_id: str | None,
-        payer: str,
-        app: str,
-        job_type: str,
-        orchestrator: str,
-        price_per_unit: int,
-        pixels_per_unit: int,
-        timestamp: datetime,
-    ) -> None:
-        self.opened_at = timestamp
-        self.user_id = user_id
-        self.key_id = key_id
-        self.stream_id = stream_id
-        self.payer = payer
-        self.app = app
-        self.job_type = job_type
-        self.orchestrator = orchestrator
-        self.price_per_unit = price_per_unit
-        self.pixels_per_unit = pixels_per_unit
-        self.payments = 0
-        self.tickets = 0
-
-    @event(ManifestNamed)
-    def _manifest_named(self, manifest_id: str, credentials: str, timestamp: datetime) -> None:
-        self.manifests[manifest_id] = credentials
 
     @event(QuoteAccepted)
     def _quote_accepted(
