@@ -6,6 +6,7 @@
 `directory`  an empty directory per test that servers of other system users may enter
 """
 
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,9 +14,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import infra
 from tilt.slot import Slot
+
+# Machines are shared: no deadline an example; and in CI the same examples each time.
+settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ def says_ready(log_path: Path) -> Callable[[], Awaitable[bool]]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -37,7 +37,7 @@ async def running(*parts: Any) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -112,7 +112,7 @@ async def test_an_epoch_half_written_is_not_served() -> None:
 
 async def _until_keys(client: Client, count: int) -> list[str]:
     store = await client.jetstream().key_value(BUCKET)
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(20):
         while len(keys := await store.keys()) != count:
             await asyncio.sleep(0.01)
     return keys
