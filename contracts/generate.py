@@ -44,7 +44,7 @@ def main() -> int:
 def json_schema() -> dict[str, Any]:
     """Every message by its name, as JSON Schema 2020-12."""
     models = [(model, "serialization") for module in MODULES for model in messages_of(module)]
-    _, schema = models_json_schema(models, title="Clearinghouse messages")  # type: ignore[arg-type]
+    _, schema = models_json_schema(models, title="Clearinghouse messages")  # type: ignore[arg-type] # its Literal of modes is lost in a list
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

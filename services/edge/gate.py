@@ -38,7 +38,7 @@ class OverLimit(Exception):  # noqa: N818 (a refusal is an answer, not an error)
         self.message = message
 
 
-class ClientGone(Exception):  # noqa: N818
+class ClientGone(Exception):  # noqa: N818 (nothing of ours is broken)
     """Nobody waits for the answer any more."""
 
 

@@ -59,7 +59,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True  # a connection starts with one
         self._head_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn narrows it alike
         self._corked = Corked(transport)
         super().connection_made(self._corked)  # type: ignore[arg-type] # it is one for all that is used
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._corked.close)

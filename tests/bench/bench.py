@@ -8,6 +8,7 @@ import json
 import statistics
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -152,8 +153,6 @@ async def batches(world: World) -> tuple[float, float]:
 
 
 def _read(url: str) -> str:
-    import urllib.request  # noqa: PLC0415
-
     with urllib.request.urlopen(url, timeout=5) as answer:
         text: str = answer.read().decode()
         return text

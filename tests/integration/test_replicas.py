@@ -1,0 +1,197 @@
+"""Two replicas on one store, neither knowing of the other: what must be single stays single."""
+
+import json
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from threading import Barrier
+
+import pytest
+
+from contracts.deposit_watcher import FundsObserved
+from contracts.livepeer.payments_pb2 import Payment
+from contracts.message import LogEntry
+from services.quota.application import Quota
+from services.quota.domain.budget import Ask
+from services.signer.application import Close, Outcome, Signing
+from services.signer.deciding import AllowanceNeeded, Grant
+from services.signer.intent import PaymentRequest
+from services.signer.keys import LocalKey
+from services.signer.rules import Limits
+from services.signer.state import StateSeal
+from shared.money import Wei
+from shared.store import EventSourced, postgres_env
+from tests.infra import Database
+from tests.quotes import QuoteMaker, body, chain_view
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+PAYER = "0x" + "11" * 20
+ROUNDS = 40
+
+
+def signer(env: dict[str, str]) -> Signing:
+    return Signing(LocalKey(b"\x11" * 32), StateSeal([b"k" * 32]), Limits(), lambda: chain_view(NOW), env)
+
+
+@pytest.fixture
+def running() -> Iterator[Callable[[EventSourced], None]]:
+    with ExitStack() as applications:
+
+        def close_at_the_end(application: EventSourced) -> None:
+            applications.callback(application.close)
+
+        yield close_at_the_end
+
+
+@pytest.fixture
+def signers(database: Callable[..., Database], running: Callable[..., None]) -> tuple[Signing, Signing]:
+    env = dict(postgres_env(database("signer").dsn("signer"), "signer", create_tables=True))
+    pair = signer(env), signer(env)
+    for each in pair:
+        running(each)
+    return pair
+
+
+@pytest.fixture
+def quotas(database: Callable[..., Database], running: Callable[..., None]) -> tuple[Quota, Quota]:
+    env = dict(postgres_env(database("quota").dsn("quota"), "quota", create_tables=True))
+    pair = Quota(Wei(1000), env), Quota(Wei(1000), env)
+    for each in pair:
+        running(each)
+    pair[0].allowances.create_tables()
+    return pair
+
+
+def together[R](*calls: Callable[[], R]) -> list[R]:
+    """Run all at the same moment."""
+    barrier = Barrier(len(calls))
+
+    def run(call: Callable[[], R]) -> R:
+        barrier.wait(10)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [running.result(30) for running in [pool.submit(run, call) for call in calls]]
+
+
+def pay(signing: Signing, text: str, now: datetime) -> Outcome:
+    request = PaymentRequest("account-1", "key-1", None, None, text)
+    [outcome] = signing.sign_all([request], now)
+    if isinstance(outcome, AllowanceNeeded):
+        [outcome] = signing.sign_all([request], now, {0: Grant(outcome.number, Wei(10**12))})
+    return outcome
+
+
+def nonces(reply: Outcome) -> list[int]:
+    assert isinstance(reply, str), reply
+    payment = Payment.FromString(b64decode(json.loads(reply)["payment"]))
+    return [ticket.sender_nonce for ticket in payment.ticket_sender_params]
+
+
+def test_two_signers_never_give_out_a_nonce_twice(signers: tuple[Signing, Signing]) -> None:
+    quote = QuoteMaker(NOW).text()
+    given: list[int] = []
+
+    for number in range(ROUNDS):
+        texts = [body(quote, manifest_id=f"{name}{number}") for name in "ab"]
+        calls = [partial(pay, each, text, NOW) for each, text in zip(signers, texts, strict=True)]
+        given += [nonce for reply in together(*calls) for nonce in nonces(reply)]
+
+    assert sorted(given) == list(range(1, 2 * ROUNDS + 1))
+
+
+def test_one_request_at_two_signers_is_one_payment(signers: tuple[Signing, Signing]) -> None:
+    text, now = body(QuoteMaker(NOW).text()), NOW
+    for step in range(ROUNDS):
+        replies = together(*(partial(pay, each, text, now) for each in signers))
+
+        assert len(set(replies)) == 1, step
+        assert isinstance(replies[0], str)
+        now += timedelta(seconds=10)
+        text = body(QuoteMaker(NOW).text(), state=json.loads(replies[0])["state"])
+
+    session_id = json.loads(b64decode(json.loads(text)["state"]["State"]))["StateID"]
+    assert _stored(signers[0], "signer.payment_signed") == ROUNDS
+    for each in signers:
+        each.forget(each.session("account-1", session_id).id)
+        assert each.session("account-1", session_id).payments == ROUNDS
+
+
+def test_a_state_that_the_other_signer_made_is_not_taken_for_a_lost_log(
+    signers: tuple[Signing, Signing],
+) -> None:
+    quote, now = QuoteMaker(NOW).text(), NOW
+    reply = pay(signers[0], body(quote), now)
+    for number in range(6):
+        now += timedelta(seconds=10)
+        assert isinstance(reply, str)
+        reply = pay(signers[1 - number % 2], body(quote, state=json.loads(reply)["state"]), now)
+
+    assert nonces(reply)
+    assert _stored(signers[0], "signer.fence_raised") == 0
+
+
+def test_a_close_at_one_signer_binds_the_other(signers: tuple[Signing, Signing]) -> None:
+    quote = QuoteMaker(NOW).text()
+    reply = pay(signers[0], body(quote), NOW)
+    assert isinstance(reply, str)
+    session_id = json.loads(b64decode(json.loads(reply)["state"]["State"]))["StateID"]
+    signers[1].close_all([Close("account-1", session_id, 1, 0)], NOW)
+
+    text = body(quote, state=json.loads(reply)["state"])
+    request = PaymentRequest("account-1", "key-1", None, None, text)
+    [outcome] = signers[0].sign_all([request], NOW + timedelta(seconds=10))
+
+    assert isinstance(outcome, AllowanceNeeded)
+    assert outcome.number == 2
+
+
+def test_the_last_of_a_budget_goes_to_one_of_two_quotas(quotas: tuple[Quota, Quota]) -> None:
+    funded = quotas[0]
+    funded.follow_funds([_funds()], lambda _: None)
+
+    for number in range(ROUNDS):
+        account = f"account-{number}"
+        asks = [_ask(account, name) for name in "ab"]
+        calls = [partial(each.grant_all, [wish], NOW) for each, wish in zip(quotas, asks, strict=True)]
+        answers = [answer for [answer] in together(*calls)]
+        assert sorted(isinstance(answer, int) for answer in answers) == [False, True]
+        for each in quotas:
+            each.forget(each.budget(account, NOW).id)
+            assert (each.budget(account, NOW).held, each.budget(account, NOW).remaining) == (600, 400)
+
+    for each in quotas:
+        each.forget(each.pool(PAYER).id)
+        assert each.pool(PAYER).held == ROUNDS * 600
+
+
+def _ask(account: str, session: str) -> Ask:
+    return Ask(account, "key-1", session, 1, PAYER, Wei(600), Wei(600))
+
+
+def _funds() -> LogEntry:
+    event = FundsObserved(
+        payer=PAYER,
+        deposit=10**18,
+        reserve=10**18,
+        withdraw_round=0,
+        pool_size=100,
+        l1_block=1,
+        block_hash="0x",
+    )
+    return LogEntry(
+        epoch=1,
+        position=1,
+        previous_position=0,
+        subject=event.subject,
+        at=NOW,
+        event=event.model_dump(mode="json"),
+    )
+
+
+def _stored(signing: Signing, topic: str) -> int:
+    found = signing.recorder.select_notifications(0, 10_000, topics=[topic])
+    return len(found)
