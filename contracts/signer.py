@@ -20,6 +20,7 @@ class GeneratePayment(Message):
     user_id: str | None
     stream_id: str | None
     body: str
+    payer: str | None = None  # the credential's, 0x and 40 lower-case digits; None: the signer's first
 
 
 class GeneratePayments(Command):
@@ -62,6 +63,7 @@ class SignOrchestratorInfo(Command):
     subject: ClassVar[str] = "cmd.signer.sign_orchestrator_info.v1"
 
     account_id: str
+    payer: str | None = None  # None: the signer's first
 
 
 class OrchestratorInfoSigned(Message):
