@@ -21,6 +21,7 @@ class GeneratePayment(Message):
     stream_id: str | None
     body: str
     payer: str | None = None  # the credential's, 0x and 40 lower-case digits; None: the signer's first
+    job_id: str | None = None  # the client's `Idempotency-Key`: one job gets one upfront payment
 
 
 class GeneratePayments(Command):
@@ -128,6 +129,8 @@ class SessionView(Message):
     tickets: int
     cost_wei: WeiText
     allowance_left_wei: WeiText
+    payer: str = ""
+    summary: str = ""  # where it stands, in a sentence
     timeline: list[TimelineEntry]
 
 

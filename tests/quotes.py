@@ -77,7 +77,10 @@ class QuoteMaker:
         return info
 
     def text(self) -> str:
-        return b64encode(self.message().SerializeToString()).decode()
+        return self.encoded(self.message())
+
+    def encoded(self, message: OrchestratorInfo) -> str:
+        return b64encode(message.SerializeToString()).decode()
 
 
 def number(value: int) -> bytes:

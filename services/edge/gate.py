@@ -25,6 +25,8 @@ BODY_BYTES_MAX = 64 * 1024
 DISCARDED_BYTES_MAX = 1024 * 1024  # read and dropped, as a client that still writes hears no answer
 HEAD_BYTES_MAX = 16 * 1024
 BODY_SECONDS = 10.0
+# go-livepeer's signer takes an identity from such a header; here only the key says who it is.
+SCRUBBED = b"signer-"
 CLIENT_GONE = 499
 
 type Headers = dict[bytes, bytes]
@@ -138,10 +140,14 @@ class _Replay:
 def _head(scope: Scope) -> Headers:
     headers = scope["headers"]
     size = len(scope["raw_path"]) + len(scope["query_string"])
+    scrub = False
     for name, value in headers:
         size += len(name) + len(value) + 4
+        scrub = scrub or name.startswith(SCRUBBED)
     if size > HEAD_BYTES_MAX:
         raise OverLimit(431, "headers_too_large", f"headers are limited to {HEAD_BYTES_MAX} bytes")
+    if scrub:
+        headers = scope["headers"] = [entry for entry in headers if not entry[0].startswith(SCRUBBED)]
     return dict(headers)
 
 

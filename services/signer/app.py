@@ -4,6 +4,7 @@ Its relay is a process of its own (`services.signer.relay`) wherever load matter
 """
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -19,6 +20,7 @@ from services.signer.application import Signing
 from services.signer.chain_view import WatchedChain
 from services.signer.keys import KeyFileError, LocalKey, from_development_file, from_keystore
 from services.signer.outbox import SignerOutbox
+from services.signer.payer import Payer
 from services.signer.settings import SignerSettings
 from services.signer.state import StateSeal
 from shared import logging
@@ -35,12 +37,20 @@ FENCE_SECONDS = 1.0
 log = structlog.get_logger()
 
 
-def load_key(settings: SignerSettings) -> LocalKey:
-    if settings.keystore_path is not None and settings.keystore_password_path is not None:
-        return from_keystore(settings.keystore_path, settings.keystore_password_path)
-    if settings.development_key_path is not None:
-        return from_development_file(settings.development_key_path)
-    raise KeyFileError("SIGNER_KEYSTORE_PATH and SIGNER_KEYSTORE_PASSWORD_PATH are not set")
+def load_keys(settings: SignerSettings) -> list[LocalKey]:
+    """Raise KeyFileError if there is none, or one of them cannot be used."""
+    keystores, passwords = settings.keystore_path, settings.keystore_password_path
+    if keystores and len(passwords) not in {1, len(keystores)}:
+        raise KeyFileError(
+            "SIGNER_KEYSTORE_PASSWORD_PATH: one password file for each keystore, or one for all"
+        )
+    keys = [
+        from_keystore(keystore, passwords[min(place, len(passwords) - 1)])
+        for place, keystore in enumerate(keystores)
+    ] or [from_development_file(path) for path in settings.development_key_path]
+    if not keys:
+        raise KeyFileError("SIGNER_KEYSTORE_PATH and SIGNER_KEYSTORE_PASSWORD_PATH are not set")
+    return keys
 
 
 async def run(settings: SignerSettings) -> None:
@@ -48,12 +58,19 @@ async def run(settings: SignerSettings) -> None:
     clock = settings.clock()
     url, dsn = settings.nats_url.get_secret_value(), settings.postgres_dsn.get_secret_value()
     client = await connect("signer", url)
-    key = load_key(settings)
     bucket = BucketReader(client, CHAIN)
     stale = timedelta(seconds=settings.chain_stale_seconds)
-    chain = WatchedChain(bucket, "0x" + key.address.hex(), clock, stale)
-    env = postgres_env(dsn, "signer", create_tables=settings.create_tables)
-    signing = Signing(key, StateSeal(settings.seal_keys()), settings.limits(), chain, env)
+    payers = [
+        Payer(key, WatchedChain(bucket, "0x" + key.address.hex(), clock, stale))
+        for key in load_keys(settings)
+    ]
+    signing = Signing(
+        payers,
+        StateSeal(settings.seal_keys()),
+        settings.limits(),
+        postgres_env(dsn, "signer", create_tables=settings.create_tables),
+        adopts_foreign_states=settings.adopt_foreign_states,
+    )
     public_log = PublicLog(signing, SignerOutbox(signing))
     if settings.create_tables:
         public_log.create_tables()
@@ -74,7 +91,7 @@ async def run(settings: SignerSettings) -> None:
         host=settings.http_host,
         port=settings.http_port,
         tasks=tasks,
-        checks=[partial(store_answers, public_log.marks), partial(_chain_is_known, chain)],
+        checks=[partial(store_answers, public_log.marks), partial(_chain_is_known, payers)],
         on_stop=signing.close,
     )
     await server.serve()
@@ -89,14 +106,15 @@ def _serve_payments(broker: NatsBroker, payments: handlers.Payments, partition: 
     subscriber(payments.answer)
 
 
-async def _chain_is_known(chain: WatchedChain) -> bool:
-    return chain() is not None
+async def _chain_is_known(payers: Sequence[Payer]) -> bool:
+    """One payer whose funds are unknown must not take the others out of service."""
+    return any(payer.chain() is not None for payer in payers)
 
 
 async def _watch_fence(signing: Signing, clock: Clock) -> None:
     while True:
         try:
-            signing.refresh_fence(clock.now())
+            signing.refresh_fences(clock.now())
         except PersistenceError as problem:
             log.warning("fence_unread", problem=repr(problem))
         await asyncio.sleep(FENCE_SECONDS)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
+import structlog
 from eventsourcing.persistence import IntegrityError
 from eventsourcing.utils import EnvType
 
@@ -13,11 +14,12 @@ from services.signer.batch import Batch
 from services.signer.deciding import AllowanceNeeded, Deciding, Grant
 from services.signer.domain.fence import Fence
 from services.signer.domain.session import PaymentSession
-from services.signer.intent import Intent, PaymentRequest, read
-from services.signer.parsing import BadRequestError
-from services.signer.rules import ChainView, Limits, PaymentRefusal, refused
+from services.signer.intent import Intent, PaymentRequest, Reader
+from services.signer.payer import Payer
+from services.signer.refusal import BadRequestError, PaymentRefusal, refused, unavailable
+from services.signer.rules import Limits
 from services.signer.state import StateSeal
-from services.signer.tickets import Key, sign_address
+from services.signer.upfront import Upfront
 from shared import telemetry
 from shared.log import raise_epoch
 from shared.refusal import Refused
@@ -39,6 +41,8 @@ class Close:
     idle_seconds: int
 
 
+log = structlog.get_logger()
+
 type Outcome = str | PaymentRefusal | AllowanceNeeded
 
 
@@ -46,29 +50,33 @@ class SessionNotFound(Refused):
     code = "session_not_found"
 
 
-class Signing(EventSourced):
-    """Decides, signs and stores payments for one payer.
+class PayerUnknown(Refused):
+    """This signer does not hold the payer's key."""
 
-    `chain` gives the chain as seen last, or None if that is too long ago; `now` the time.
-    """
+    code = "payer_unknown"
+
+
+class Signing(EventSourced):
+    """Decides, signs and stores payments; the first payer is that of credentials which name none."""
 
     name = "signer"
     snapshotting_intervals: ClassVar = {PaymentSession: 500}
 
     def __init__(
         self,
-        key: Key,
+        payers: Sequence[Payer],
         seal: StateSeal,
         limits: Limits,
-        chain: Callable[[], ChainView | None],
         env: EnvType | None = None,
+        *,
+        adopts_foreign_states: bool = False,
     ) -> None:
         super().__init__(env)
-        self._seal = seal
-        self._deciding = Deciding(key, seal, limits, chain)
-        self.payer = self._deciding.payer
-        self._fence_id = Fence.create_id(self.payer)
-        self.signed_address = sign_address(key)
+        self._payers = {payer.address: payer for payer in payers}
+        self._deciding = {address: Deciding(payer, seal, limits) for address, payer in self._payers.items()}
+        self.default_payer = payers[0].address
+        self._reader = Reader(seal, self.default_payer, adopts_foreign_states)
+        self._upfront = Upfront()
         self._used_at: dict[UUID, datetime] = {}
 
     def sign_all(
@@ -95,13 +103,13 @@ class Signing(EventSourced):
             except IntegrityError:
                 continue
             return outcome
-        return refused(503, "too_many_conflicts", "Service Unavailable Error")
+        return unavailable("too_many_conflicts")
 
     def _attempt(
         self, requests: Sequence[PaymentRequest], now: datetime, grants: Mapping[int, Grant]
     ) -> list[Outcome]:
-        intents = [read(request, self._seal) for request in requests]
-        batch = Batch(self, intents, self.payer)
+        intents = [self._reader.read(request) for request in requests]
+        batch = Batch(self, intents)
         try:
             outcomes = [
                 self._decide(intent, batch, now, grants.get(index)) if isinstance(intent, Intent) else intent
@@ -111,16 +119,23 @@ class Signing(EventSourced):
         except BaseException:
             batch.forget()
             raise
+        self._note_upfront(intents, outcomes, now)
         telemetry.signed_tickets_total.inc(batch.tickets)
         telemetry.signed_wei_total.inc(batch.cost)
         return outcomes
 
     def _decide(self, intent: Intent, batch: Batch, now: datetime, grant: Grant | None) -> Outcome:
+        deciding = self._deciding.get(intent.payer)
+        if deciding is None:
+            log.error("payer_unknown", payer=intent.payer)
+            return unavailable("payer_unknown")
         session = batch.session(intent)
         if session is not None:
             self._note_use(session.id, now)
         try:
-            return self._deciding.decide(intent, session, batch, now, grant)
+            if session is None and grant is None:
+                self._upfront.check(intent, now)
+            return deciding.decide(intent, batch, now, grant)
         except BadRequestError as problem:
             refusal = refused(400, "bad_request", str(problem))
         except PaymentRefusal as problem:
@@ -132,6 +147,13 @@ class Signing(EventSourced):
                 status=refusal.status, reason=refusal.reason, message=str(refusal), now=now
             )
         return refusal
+
+    def _note_upfront(
+        self, intents: Sequence[Intent | PaymentRefusal], outcomes: Sequence[Outcome], now: datetime
+    ) -> None:
+        for intent, outcome in zip(intents, outcomes, strict=True):
+            if isinstance(intent, Intent) and isinstance(outcome, str):
+                self._upfront.note(intent, now)
 
     def _note_use(self, session_uuid: UUID, now: datetime) -> None:
         if len(self._used_at) >= USES_MAX:
@@ -209,15 +231,27 @@ class Signing(EventSourced):
         found: PaymentSession = self.repository.get(session_uuid)
         return found
 
-    def refresh_fence(self, now: datetime) -> None:
-        """Notice a fence that another replica raised; have one, so that it stays in memory."""
-        self.forget(self._fence_id)
-        if self.absent([self._fence_id]):
+    def signed_address(self, payer: str | None) -> tuple[str, str]:
+        """A payer's address and its signature; raises PayerUnknown."""
+        found = self._payers.get(payer or self.default_payer)
+        if found is None:
+            raise PayerUnknown(payer)
+        return found.signed_address
+
+    def refresh_fences(self, now: datetime) -> None:
+        """Notice fences that another replica raised; have one a payer, so that it stays in memory."""
+        for payer in self._payers:
+            self._refresh_fence(payer, now)
+
+    def _refresh_fence(self, payer: str, now: datetime) -> None:
+        fence_id = Fence.create_id(payer)
+        self.forget(fence_id)
+        if self.absent([fence_id]):
             try:
-                self.save(Fence(self.payer, timestamp=now))
+                self.save(Fence(payer, timestamp=now))
             except IntegrityError:
                 return  # another replica made it
-        self.repository.get(self._fence_id)
+        self.repository.get(fence_id)
 
     def _change(self, session_uuid: UUID, change: Callable[[PaymentSession], None]) -> None:
         for attempt in range(ATTEMPTS):

@@ -4,32 +4,36 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from services.signer.domain.adoption import Adoption
 from services.signer.domain.fence import Fence
 from services.signer.domain.sequence import TicketSequence
 from services.signer.domain.session import PaymentSession
+from services.signer.foreign import ForeignState
 from services.signer.intent import Intent
-from services.signer.parsing import BadRequestError
-from services.signer.quote import Quote
-from services.signer.rules import ChainView, PaymentRefusal, refused
+from services.signer.refusal import BadRequestError, PaymentRefusal
+from services.signer.rules import ChainView
 from shared.store import EventSourced
+
+type Stored = PaymentSession | TicketSequence | Fence | Adoption
 
 
 class Batch:
     """Each aggregate once, however many requests of the batch touch it."""
 
-    def __init__(self, store: EventSourced, intents: Sequence[Intent | PaymentRefusal], payer: str) -> None:
+    def __init__(self, store: EventSourced, intents: Sequence[Intent | PaymentRefusal]) -> None:
         self._store = store
-        self._payer = payer
-        self._fence_id = Fence.create_id(payer)
-        self._loaded: dict[UUID, PaymentSession | TicketSequence | Fence] = {}
+        self._loaded: dict[UUID, Stored] = {}
         self.fence_raised = False
         self.tickets = 0  # signed in this batch, and what they cost
         self.cost = 0
-        wanted = {self._fence_id}
+        wanted: set[UUID] = set()
         for intent in intents:
             if isinstance(intent, Intent):
+                wanted.add(Fence.create_id(intent.payer))
                 wanted.add(PaymentSession.create_id(intent.request.account_id, intent.session_id))
-                wanted.add(TicketSequence.create_id(payer, intent.quote.rand_hash_hex))
+                wanted.add(TicketSequence.create_id(intent.payer, intent.quote.rand_hash_hex))
+                if intent.foreign is not None:
+                    wanted.add(Adoption.create_id(intent.payer, intent.foreign.state_id))
         self._absent = store.absent(wanted)
 
     def session(self, intent: Intent) -> PaymentSession | None:
@@ -50,44 +54,53 @@ class Batch:
     def new_session(self, intent: Intent, now: datetime) -> PaymentSession:
         return self._add(PaymentSession(intent.request.account_id, intent.session_id, timestamp=now))
 
-    def sequence(self, quote: Quote) -> TicketSequence | None:
+    def sequence(self, intent: Intent) -> TicketSequence | None:
         """The nonces of these params; refused if the same hash once stood for other params."""
-        found = self._get(TicketSequence.create_id(self._payer, quote.rand_hash_hex))
+        found = self._get(TicketSequence.create_id(intent.payer, intent.quote.rand_hash_hex))
         assert found is None or isinstance(found, TicketSequence)
-        if found is not None and found.params != quote.params_text:
+        if found is not None and found.params != intent.quote.params_text:
             raise BadRequestError("ticketParams differ from those seen with this recipientRandHash")
         return found
 
-    def new_sequence(self, quote: Quote, now: datetime) -> TicketSequence:
-        opened = TicketSequence(self._payer, quote.rand_hash_hex, quote.params_text, timestamp=now)
+    def new_sequence(self, intent: Intent, now: datetime) -> TicketSequence:
+        quote = intent.quote
+        opened = TicketSequence(intent.payer, quote.rand_hash_hex, quote.params_text, timestamp=now)
         return self._add(opened)
 
-    def fence_block(self) -> int | None:
-        found = self._get(self._fence_id)
+    def adoption(self, payer: str, state_id: str) -> Adoption | None:
+        found = self._get(Adoption.create_id(payer, state_id))
+        assert found is None or isinstance(found, Adoption)
+        return found
+
+    def announce_adoption(self, intent: Intent, foreign: ForeignState, now: datetime) -> None:
+        rand_hashes = [foreign.rand_hash_hex, intent.quote.rand_hash_hex]
+        account_id = intent.request.account_id
+        self._add(Adoption(intent.payer, foreign.state_id, account_id, rand_hashes, timestamp=now))
+
+    def fence_block(self, payer: str) -> int | None:
+        found = self._get(Fence.create_id(payer))
         assert found is None or isinstance(found, Fence)
         return found.l1_block if found is not None else None
 
-    def raise_fence(self, chain: ChainView | None, reason: str, now: datetime) -> None:
-        if chain is None:
-            raise refused(503, "chain_unknown", "Service Unavailable Error")
-        found = self._get(self._fence_id) or self._add(Fence(self._payer, timestamp=now))
+    def raise_fence(self, payer: str, chain: ChainView, reason: str, now: datetime) -> None:
+        found = self._get(Fence.create_id(payer)) or self._add(Fence(payer, timestamp=now))
         assert isinstance(found, Fence)
         found.raise_to(chain.l1_block, reason, now)
-        self.fence_raised = bool(found.pending_events)
+        self.fence_raised = self.fence_raised or bool(found.pending_events)
 
-    def changed(self) -> list[PaymentSession | TicketSequence | Fence]:
+    def changed(self) -> list[Stored]:
         return [aggregate for aggregate in self._loaded.values() if aggregate.pending_events]
 
     def forget(self) -> None:
         self._store.forget(*self._loaded)
 
-    def _get(self, aggregate_id: UUID) -> PaymentSession | TicketSequence | Fence | None:
+    def _get(self, aggregate_id: UUID) -> Stored | None:
         if aggregate_id not in self._loaded:
             if aggregate_id in self._absent:
                 return None
             self._loaded[aggregate_id] = self._store.repository.get(aggregate_id)
         return self._loaded[aggregate_id]
 
-    def _add[A: (PaymentSession, TicketSequence, Fence)](self, aggregate: A) -> A:
+    def _add[A: (PaymentSession, TicketSequence, Fence, Adoption)](self, aggregate: A) -> A:
         self._loaded[aggregate.id] = aggregate
         return aggregate

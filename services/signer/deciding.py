@@ -5,17 +5,20 @@ Decisions become events of the session and of the ticket sequence; nothing here 
 
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from math import floor
 
 from services.signer.batch import Batch
 from services.signer.domain.sequence import TicketSequence
 from services.signer.domain.session import PaymentSession
+from services.signer.foreign import ForeignState
 from services.signer.intent import Intent
-from services.signer.parsing import BadRequestError, PaymentBody
-from services.signer.quote import Quote
+from services.signer.parsing import read_capabilities
+from services.signer.payer import Payer
+from services.signer.refusal import BadRequestError, refresh_session, refused, unavailable
 from services.signer.rules import (
+    METERED,
     NONCES_MAX,
     TICKETS_MAX,
     ChainView,
@@ -23,19 +26,12 @@ from services.signer.rules import (
     billable_units,
     check_params,
     check_price,
-    refresh_session,
-    refused,
+    read_max_price,
     tickets_due,
     total_ev_text,
 )
 from services.signer.state import State, StateSeal, encode, go_time
-from services.signer.tickets import (
-    Key,
-    encode_credentials,
-    encode_payment,
-    sign_credentials,
-    sign_tickets,
-)
+from services.signer.tickets import encode_credentials, encode_payment, sign_credentials, sign_tickets
 from shared.money import CERTAIN, Wei, batch_cost
 
 MANIFESTS_PER_SESSION = 8
@@ -62,58 +58,54 @@ class Grant:
 
 
 class Deciding:
-    """The rules of one payer's key. `chain` is the chain as seen last, None if that is long ago."""
+    """The rules of one payer."""
 
-    def __init__(
-        self, key: Key, seal: StateSeal, limits: Limits, chain: Callable[[], ChainView | None]
-    ) -> None:
-        self._key = key
+    def __init__(self, payer: Payer, seal: StateSeal, limits: Limits) -> None:
+        self._payer = payer
         self._seal = seal
         self._limits = limits
-        self._chain = chain
-        self.payer = "0x" + key.address.hex()
 
     def decide(
-        self,
-        intent: Intent,
-        session: PaymentSession | None,
-        batch: Batch,
-        now: datetime,
-        grant: Grant | None,
+        self, intent: Intent, batch: Batch, now: datetime, grant: Grant | None
     ) -> str | AllowanceNeeded:
         """The reply to release after the commit, or what quota has to grant first.
 
-        Raises PaymentRefusal or BadRequestError.
+        In the order of protocol §1.4, from step 7 on. Raises PaymentRefusal or BadRequestError.
         """
-        body, quote = intent.body, intent.quote
+        session = batch.session(intent)
+        if intent.foreign is not None and session is None:
+            session = self._adopt(intent, intent.foreign, batch, now)
         lost = self._check_continuity(intent, session, batch, now)
-        chain = self._chain()
-        if chain is None:
-            raise refused(503, "chain_unknown", "Service Unavailable Error")
-        check_params(quote, chain, self._limits, now, batch.fence_block())
-        sequence = batch.sequence(quote)
+        read_capabilities(intent.body.capabilities)  # step 9: they must be readable
+        sequence = self._check_params(intent, batch, now)
         if session is not None and _is_repeat(intent, session):
             return self._reply(intent, session)
         if sequence is not None and sequence.last >= NONCES_MAX:
             raise refresh_session()
 
         paid = session if session is not None and session.paid else None
-        units = billable_units(body.job_type, now - paid.last_at if paid else None)
-        check_price(quote, body.job_type, body.max_price, paid.price if paid else None, self._limits)
-        tickets = self._tickets(quote, paid, units, lost=lost)
+        body, quote = intent.body, intent.quote
+        units = billable_units(body.job_type, body.in_pixels, now - paid.last_at if paid else None)
+        self._check_price(intent, paid)
+        tickets = self._tickets(intent, paid, units, lost=lost)
         cost = batch_cost(Wei(quote.face_value), quote.win_prob, tickets)
         if session is None and grant is not None:
-            session = batch.new_session(intent, now)
-            self._open(intent, session, now)
+            session = self._open(intent, batch, now)
         if session is not None and grant is not None:
             session.grant(grant.number, grant.amount, now)
         if session is None or cost > session.allowance_left:
             return self._ask(intent, session, cost, now)
-        sequence = sequence or batch.new_sequence(quote, now)
+        sequence = sequence or batch.new_sequence(intent, now)
         self._book(intent, session, sequence, units=units, tickets=tickets, lost=lost, now=now)
         batch.tickets += tickets
         batch.cost += cost
         return self._reply(intent, session)
+
+    def _chain(self) -> ChainView:
+        chain = self._payer.chain()
+        if chain is None:
+            raise unavailable("chain_unknown")
+        return chain
 
     def _check_continuity(
         self, intent: Intent, session: PaymentSession | None, batch: Batch, now: datetime
@@ -124,29 +116,70 @@ class Deciding:
             if session is not None and session.opened_at is None:
                 raise refresh_session()  # a tombstone: quota took its allowance back
             if session is not None:
-                _check_same_job(intent.body, session)
+                _check_same_job(intent, session)
             return False
-        if session is None or reference.sequence > session.sequence:
-            batch.raise_fence(self._chain(), "a client holds a state ahead of the log", now)
+        if session is None or (reference.sequence > session.sequence and intent.foreign is None):
+            batch.raise_fence(intent.payer, self._chain(), "a client holds a state ahead of the log", now)
             raise refresh_session()
         if session.orchestrator != "0x" + intent.quote.orchestrator.hex():
             raise BadRequestError("orchestratorAddress mismatch")
-        _check_same_job(intent.body, session)
-        if not intent.body.manifest_id:
-            raise BadRequestError("missing manifestID")
-        known = intent.body.manifest_id in session.manifests
-        if not known and len(session.manifests) >= MANIFESTS_PER_SESSION:
-            raise BadRequestError("ManifestID changes too often in this session")
+        _check_same_job(intent, session)
+        _check_manifest(intent, session)
         return reference.sequence == session.sequence - 1 and intent.digest != session.last_digest
 
-    def _tickets(self, quote: Quote, session: PaymentSession | None, units: int, *, lost: bool) -> int:
+    def _adopt(self, intent: Intent, foreign: ForeignState, batch: Batch, now: datetime) -> PaymentSession:
+        """Go on where go-livepeer's signer left off, under params that it has never signed.
+
+        So the first time it shows up, and as long as it comes with the same params, the client is
+        sent for new ones.
+        """
+        if foreign.orchestrator != "0x" + intent.quote.orchestrator.hex():
+            raise BadRequestError("orchestratorAddress mismatch")
+        if foreign.app != intent.body.app:
+            raise BadRequestError("app mismatch")
+        if foreign.job_type not in {"", intent.body.job_type}:
+            raise BadRequestError("job type mismatch")
+        adoption = batch.adoption(intent.payer, foreign.state_id)
+        if adoption is None:
+            batch.announce_adoption(intent, foreign, now)
+            raise refresh_session()
+        if adoption.account_id != intent.request.account_id:
+            raise BadRequestError("invalid sig")
+        if intent.quote.rand_hash_hex in adoption.rand_hashes:
+            raise refresh_session()
+        session = self._open(intent, batch, now, foreign)
+        balance = foreign.balance * CERTAIN * foreign.pixels_per_unit
+        session.adopt(foreign.sequence, floor(balance), foreign.last_update or now, timestamp=now)
+        return session
+
+    def _check_params(self, intent: Intent, batch: Batch, now: datetime) -> TicketSequence | None:
+        """Step 11; returns the nonces taken of these params, if any were."""
+        chain = self._chain()
+        check_params(intent.quote, chain, self._limits, now, batch.fence_block(intent.payer))
+        return batch.sequence(intent)
+
+    def _check_price(self, intent: Intent, paid: PaymentSession | None) -> None:
+        """Steps 13 to 15."""
+        body, asked = intent.body, read_capabilities(intent.body.capabilities)
+        check_price(
+            intent.quote.price,
+            [
+                (self._limits.max_prices.of(asked.message if asked else None), "configured maximum price"),
+                (read_max_price(body.max_price, body.job_type), "request maxPrice"),
+                (paid.price if paid else None, "initial session price"),
+            ],
+        )
+
+    def _tickets(self, intent: Intent, session: PaymentSession | None, units: int, *, lost: bool) -> int:
         """Steps 14 to 16: how many tickets are due."""
+        quote = intent.quote
         pixels = session.pixels_per_unit if session else quote.pixels_per_unit
         price = session.price_per_unit if session else quote.price_per_unit
         ev = quote.face_value * quote.win_prob * pixels
         balance = (session.balance - (session.last_credit if lost else 0)) if session else 0
         fee = units * price * CERTAIN
-        tickets = tickets_due(balance=balance, fee=fee, ev=ev, may_spare=session is not None)
+        may_spare = session is not None and intent.body.job_type in METERED
+        tickets = tickets_due(balance=balance, fee=fee, ev=ev, may_spare=may_spare)
         if tickets <= 0:
             raise refused(482, "no_tickets", "no tickets")
         if tickets > TICKETS_MAX:
@@ -166,7 +199,7 @@ class Deciding:
             key_id=request.key_id,
             session_id=intent.session_id,
             number=session.asks + 1 if session else 1,
-            payer=self.payer,
+            payer=self._payer.address,
             needed=cost,
             wanted=session.wanted_allowance(cost, now) if session else cost,
         )
@@ -194,7 +227,7 @@ class Deciding:
             now=now,
         )
         nonces = sequence.take(tickets, now)
-        signatures = sign_tickets(self._key, quote, nonces)
+        signatures = sign_tickets(self._payer.key, quote, nonces)
         session.record_payment(
             digest=intent.digest,
             units=units,
@@ -204,19 +237,24 @@ class Deciding:
             now=now,
         )
 
-    def _open(self, intent: Intent, session: PaymentSession, now: datetime) -> None:
+    def _open(
+        self, intent: Intent, batch: Batch, now: datetime, foreign: ForeignState | None = None
+    ) -> PaymentSession:
+        price = foreign or intent.quote  # what an adopted session began with
+        session = batch.new_session(intent, now)
         session.open(
             user_id=intent.request.user_id,
             key_id=intent.request.key_id,
             stream_id=intent.request.stream_id,
-            payer=self.payer,
+            payer=self._payer.address,
             app=intent.body.app,
             job_type=intent.body.job_type,
             orchestrator="0x" + intent.quote.orchestrator.hex(),
-            price_per_unit=intent.quote.price_per_unit,
-            pixels_per_unit=intent.quote.pixels_per_unit,
+            price_per_unit=price.price_per_unit,
+            pixels_per_unit=price.pixels_per_unit,
             timestamp=now,
         )
+        return session
 
     def _name_manifest(self, intent: Intent, session: PaymentSession, now: datetime) -> None:
         """Sign the segment credentials of a manifest once, and keep them."""
@@ -224,7 +262,7 @@ class Deciding:
         if not session.manifests and not manifest_id:
             manifest_id = secrets.token_hex(4)
         if manifest_id and manifest_id not in session.manifests:
-            credentials = sign_credentials(self._key, manifest_id)
+            credentials = sign_credentials(self._payer.key, manifest_id)
             session.name_manifest(manifest_id, b64encode(credentials).decode(), timestamp=now)
 
     def _reply(self, intent: Intent, session: PaymentSession) -> str:
@@ -232,14 +270,15 @@ class Deciding:
         quote = intent.quote
         joined = b64decode(session.last_signatures)
         signatures = [joined[start : start + 65] for start in range(0, len(joined), 65)]
-        payment = encode_payment(quote, self._key.address, session.last_first_nonce, signatures)
+        payment = encode_payment(quote, self._payer.key.address, session.last_first_nonce, signatures)
         manifest_id = intent.body.manifest_id or next(iter(session.manifests))
         assert quote.auth_token is not None
+        asked = read_capabilities(intent.body.capabilities)
         credentials = encode_credentials(
             manifest_id,
             b64decode(session.manifests[manifest_id]),
             quote.auth_token,
-            intent.body.capabilities,
+            asked.encoded if asked else None,
         )
         state = self._seal.wire(session.account_id, encode(_state_of(session)))
         return f'{{"payment":"{payment}","segCreds":"{credentials}","state":{state}}}'
@@ -254,11 +293,21 @@ def _is_repeat(intent: Intent, session: PaymentSession) -> bool:
     return intent.reference.sequence == session.sequence - 1 and intent.digest == session.last_digest
 
 
-def _check_same_job(body: PaymentBody, session: PaymentSession) -> None:
-    if body.app != session.app:
+def _check_same_job(intent: Intent, session: PaymentSession) -> None:
+    if session.payer != intent.payer:
+        raise BadRequestError("payer mismatch")
+    if intent.body.app != session.app:
         raise BadRequestError("app mismatch")
-    if body.job_type != session.job_type:
+    if intent.body.job_type != session.job_type:
         raise BadRequestError("job type mismatch")
+
+
+def _check_manifest(intent: Intent, session: PaymentSession) -> None:
+    if not intent.body.manifest_id:
+        raise BadRequestError("missing manifestID")
+    known = intent.body.manifest_id in session.manifests
+    if not known and len(session.manifests) >= MANIFESTS_PER_SESSION:
+        raise BadRequestError("ManifestID changes too often in this session")
 
 
 def _state_of(session: PaymentSession) -> State:

@@ -34,7 +34,7 @@ from contracts.signer import (
 from services.signer.application import SILENT, Close, Outcome, Signing
 from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.intent import PaymentRequest
-from services.signer.rules import PaymentRefusal
+from services.signer.refusal import PaymentRefusal
 from services.signer.timeline import view
 from shared import telemetry
 from shared.bus import CommandRefusedError, ServiceUnavailableError, ask
@@ -91,6 +91,8 @@ class Payments:
                 stream_id=request.stream_id,
                 body=request.body,
                 request_id=request.request_id,
+                payer=request.payer,
+                job_id=request.job_id,
             )
             for request in command.requests
         ]
@@ -250,9 +252,9 @@ async def read_batch(message: NatsMessage) -> tuple[bytes, str]:
 
 @router.subscriber(SignOrchestratorInfo.subject, queue="signer")
 async def sign_orchestrator_info(
-    _: SignOrchestratorInfo, signing: Annotated[Signing, Context()]
+    command: SignOrchestratorInfo, signing: Annotated[Signing, Context()]
 ) -> OrchestratorInfoSigned:
-    address, signature = signing.signed_address
+    address, signature = signing.signed_address(command.payer)
     return OrchestratorInfoSigned(address=address, signature=signature)
 
 

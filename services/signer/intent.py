@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from uuid import uuid4
 
-from services.signer.parsing import BadRequestError, PaymentBody, parse_body
+from services.signer.foreign import ForeignState, read_foreign
+from services.signer.parsing import PaymentBody, parse_body
 from services.signer.quote import Quote, parse_quote
-from services.signer.rules import PaymentRefusal, refused
+from services.signer.refusal import BadRequestError, PaymentRefusal, refused
 from services.signer.state import Reference, StateSeal
-
-MANIFEST_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +22,8 @@ class PaymentRequest:
     stream_id: str | None
     body: str
     request_id: str = ""  # the edge's, for logs
+    payer: str | None = None  # the credential's; None: the signer's first
+    job_id: str | None = None  # the client's word for what it pays upfront
     new_session_id: str = field(default_factory=lambda: uuid4().hex)  # if it opens one without a name
 
 
@@ -31,31 +32,55 @@ class Intent:
     """A request read so far as it can be without the session."""
 
     request: PaymentRequest
+    payer: str
     body: PaymentBody
     quote: Quote
     session_id: str
     reference: Reference | None  # none: the first payment of a session
+    foreign: ForeignState | None  # the reference is a state of go-livepeer's
     digest: str
 
 
-def read(request: PaymentRequest, seal: StateSeal) -> Intent | PaymentRefusal:
-    """What a request wants, or why it cannot be read."""
-    try:
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads requests: what seals the states, and whether those of go-livepeer are taken over."""
+
+    seal: StateSeal
+    default_payer: str
+    adopts_foreign_states: bool = False
+
+    def read(self, request: PaymentRequest) -> Intent | PaymentRefusal:
+        """What a request wants, or why it cannot be read."""
+        try:
+            return self._read(request)
+        except BadRequestError as problem:
+            return refused(400, "bad_request", str(problem))
+
+    def _read(self, request: PaymentRequest) -> Intent:
+        payer = request.payer or self.default_payer
         body = parse_body(request.body)
         quote = parse_quote(body.orchestrator)
-        reference = None
-        if body.has_state:
-            reference = seal.open(request.account_id, body.state, body.state_sig)
-        if len(body.manifest_id) > MANIFEST_MAX:
-            return refused(400, "bad_request", f"ManifestID is longer than {MANIFEST_MAX} characters")
-    except BadRequestError as problem:
-        return refused(400, "bad_request", str(problem))
-    if reference is not None:
-        session_id = reference.state_id
-    elif body.manifest_id:
-        # A first request is idempotent on these (design §4.3).
-        session_id = seal.derive_id(request.account_id, body.manifest_id, quote.rand_hash_hex)
-    else:
-        session_id = request.new_session_id
-    digest = b64encode(sha256(request.body.encode()).digest()[:16]).decode()
-    return Intent(request, body, quote, session_id, reference, digest)
+        reference, foreign = self._reference(request, body, payer)
+        if reference is not None:
+            session_id = reference.state_id
+        elif body.manifest_id:
+            # A first request is idempotent on these (design §4.3).
+            session_id = self.seal.derive_id(request.account_id, body.manifest_id, quote.rand_hash_hex)
+        else:
+            session_id = request.new_session_id
+        digest = b64encode(sha256(request.body.encode()).digest()[:16]).decode()
+        return Intent(request, payer, body, quote, session_id, reference, foreign, digest)
+
+    def _reference(
+        self, request: PaymentRequest, body: PaymentBody, payer: str
+    ) -> tuple[Reference | None, ForeignState | None]:
+        """Step 7: what the client's state refers to."""
+        if not body.has_state:
+            return None, None
+        if self.adopts_foreign_states and not self.seal.sealed(
+            request.account_id, body.state, body.state_sig
+        ):
+            foreign = read_foreign(body.state, body.state_sig, payer)
+            session_id = self.seal.derive_id(request.account_id, "adopted", payer, foreign.state_id)
+            return Reference(session_id, foreign.sequence), foreign
+        return self.seal.open(request.account_id, body.state, body.state_sig), None

@@ -1,46 +1,41 @@
-"""Reads the JSON that clients send. Nothing in it is trusted; every refusal names the field."""
+"""Reads the body of a payment request. Nothing in it is trusted; every refusal names the field."""
 
-import json
 import re
-from base64 import b64decode
-from binascii import Error as Base64Error
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
 
 from google.protobuf.message import DecodeError
-from pydantic_core import from_json
 
 from contracts.livepeer.payments_pb2 import Capabilities
+from services.signer.go_json import Fields, literal, read_object
+from services.signer.refusal import BadRequestError
 
-TEXT_MAX = 1024  # ManifestID, app, URL
-EXPONENT_MAX = 60  # of maxPrice: 10**60 wei is more than there is
-DIGITS_MAX = 80
-JSON_DEPTH_MAX = 20
-JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
+TEXT_MAX = 1024  # characters of type, currency, unit, URL
 APP_BYTES_MAX = 256
-CACHED_MAX = 4096  # characters of what is kept parsed; longer texts are read each time
-
-
-class BadRequestError(Exception):
-    """The request cannot be read; the message names the field. Answered with 400."""
+MANIFEST_MAX = 256
+EXPONENT_MAX = 60  # of maxPrice: 10**60 wei is more than there is
+EXPONENT_DIGITS_MAX = 6
+DIGITS_MAX = 80
+CACHED_MAX = 1024  # bytes of capabilities that are kept parsed
+JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class MaxPrice:
-    price: Fraction
+    """As the client wrote it; whether it makes sense is asked later (step 13)."""
+
+    price: str  # a JSON number, or empty
     currency: str
     unit: str
 
 
 @dataclass(frozen=True, slots=True)
 class PaymentBody:
-    """A parsed request to /generate-live-payment (protocol §1.2)."""
+    """A parsed request to /generate-live-payment (protocol §1.2, step 2 of §1.4)."""
 
-    orchestrator: str
+    orchestrator: bytes  # protobuf OrchestratorInfo
     state: bytes
     state_sig: bytes
     manifest_id: str
@@ -48,7 +43,7 @@ class PaymentBody:
     in_pixels: int
     job_type: str
     max_price: MaxPrice | None
-    capabilities: bytes | None
+    capabilities: bytes  # protobuf Capabilities; empty is none
 
     @property
     def has_state(self) -> bool:
@@ -56,141 +51,79 @@ class PaymentBody:
 
 
 def parse_body(text: str) -> PaymentBody:
-    """Read the JSON body; keys match whatever their case, null is as good as absent."""
-    try:
-        raw = from_json(text, allow_inf_nan=False)
-    except ValueError as problem:
-        raise BadRequestError(f"body is not JSON: {problem}") from problem
-    if not isinstance(raw, dict):
-        raise BadRequestError("body must be a JSON object")
-    _check_depth(raw, text)
-    fields = _present(raw)
-    state = _object(fields, "state")
+    """Read the JSON body. Raises BadRequestError."""
+    fields, own_text = read_object(text)
+    state = fields.object("state") or Fields({})
     return PaymentBody(
-        orchestrator=_text(fields, "orchestrator", 65_536),
-        state=_bytes(state, "state", "state.State"),
-        state_sig=_bytes(state, "sig", "state.Sig"),
-        manifest_id=_text(fields, "manifestid", TEXT_MAX, name="ManifestID"),
+        orchestrator=fields.octets("orchestrator"),
+        state=state.octets("State"),
+        state_sig=state.octets("Sig"),
+        manifest_id=fields.text("ManifestID", MANIFEST_MAX),
         app=_app(fields),
-        in_pixels=_whole(fields, "inpixels", name="inPixels"),
-        job_type=_text(fields, "type", TEXT_MAX),
-        max_price=_max_price(_object(fields, "maxprice", name="maxPrice"), text),
-        capabilities=_capabilities(_text(fields, "capabilities", 65_536)),
+        in_pixels=fields.int64("inPixels"),
+        job_type=fields.text("type", TEXT_MAX),
+        max_price=_max_price(fields.object("maxPrice"), own_text),
+        capabilities=fields.octets("capabilities"),
     )
 
 
-def _object(fields: Mapping[str, Any], key: str, name: str = "") -> dict[str, Any]:
-    value = fields.get(key, {})
-    if not isinstance(value, dict):
-        raise BadRequestError(f"{name or key} must be an object")
-    return _present(value)
-
-
-def _present(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys as Go matches them, whatever their case; null is as good as absent."""
-    return {key.lower(): value for key, value in raw.items() if value is not None}
-
-
-def _check_depth(raw: Any, text: str) -> None:
-    if text.count("{") + text.count("[") <= JSON_DEPTH_MAX:
-        return  # it cannot be deeper than that
-    level = [raw]
-    for _ in range(JSON_DEPTH_MAX):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, (dict, list))
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    if level:
-        raise BadRequestError(f"body is nested deeper than {JSON_DEPTH_MAX}")
-
-
-def _app(fields: Mapping[str, Any]) -> str:
+def _app(fields: Fields) -> str:
     """It is booked with every payment, so it must be what every reader of the log can keep."""
-    app = _text(fields, "app", APP_BYTES_MAX)
+    app = fields.text("app", APP_BYTES_MAX)
     if len(app.encode()) > APP_BYTES_MAX or not app.isprintable():
         raise BadRequestError(f"app must be printable and at most {APP_BYTES_MAX} bytes")
     return app
 
 
-def _text(fields: Mapping[str, Any], key: str, longest: int, name: str = "") -> str:
-    value = fields.get(key, "")
-    if not isinstance(value, str):
-        raise BadRequestError(f"{name or key} must be a string")
-    if len(value) > longest:
-        raise BadRequestError(f"{name or key} is longer than {longest} characters")
-    return value
-
-
-def _whole(fields: Mapping[str, Any], key: str, name: str) -> int:
-    value = fields.get(key, 0)
-    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
-        raise BadRequestError(f"{name} must be a whole number of 64 bits")
-    return value
-
-
-def _bytes(fields: Mapping[str, Any], key: str, name: str) -> bytes:
-    value = fields.get(key, "")
-    if not isinstance(value, str):
-        raise BadRequestError(f"{name} must be a base64 string")
-    return decode_base64(value, name)
-
-
-def decode_base64(text: str, name: str) -> bytes:
-    """Standard padded base64; line breaks inside are tolerated, as Go does."""
-    try:
-        return b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
-    except (Base64Error, ValueError) as problem:
-        raise BadRequestError(f"{name} is not base64: {problem}") from problem
-
-
-def _max_price(fields: Mapping[str, Any], body: str) -> MaxPrice | None:
-    if not fields:
+def _max_price(fields: Fields | None, body: str) -> MaxPrice | None:
+    if fields is None:
         return None
-    price = fields.get("price", "")
+    price = fields.values.get("price", "")
     if isinstance(price, bool) or not isinstance(price, (int, float, str)):
-        raise BadRequestError("maxPrice.price must be a positive decimal")
-    literal = _literal(price, body)
+        raise BadRequestError("maxPrice.price must be a number")
+    written = literal(body, "maxPrice", "price") if isinstance(price, float) else str(price)
+    if "price" in fields.values and not JSON_NUMBER.fullmatch(written):
+        raise BadRequestError("maxPrice.price is not a number")
     return MaxPrice(
-        price=exact_decimal(literal),
-        currency=_text(fields, "currency", TEXT_MAX, name="maxPrice.currency").strip().lower(),
-        unit=_text(fields, "unit", TEXT_MAX, name="maxPrice.unit").strip().lower(),
+        price=written,
+        currency=fields.text("currency", TEXT_MAX).strip().lower(),
+        unit=fields.text("unit", TEXT_MAX).strip().lower(),
     )
 
 
-def _literal(price: float | str, body: str) -> str:
-    """The number as the client wrote it: a float has lost digits, so the text is read again."""
-    if not isinstance(price, float):
-        return str(price)
-    written = _present(json.loads(body, parse_float=str))
-    return str(_present(written["maxprice"])["price"])
+def positive_decimal(number: str) -> Fraction | None:
+    """A JSON number exactly; None unless it is positive.
 
-
-def exact_decimal(literal: str) -> Fraction:
-    """A decimal, exactly; exponent and digits bounded, or it could cost minutes to expand."""
-    if not JSON_NUMBER.fullmatch(literal):
-        raise BadRequestError("maxPrice.price must be a positive decimal")
-    number = Decimal(literal)
-    _, digits, exponent = number.as_tuple()
-    bounded = isinstance(exponent, int) and abs(exponent) <= EXPONENT_MAX and len(digits) <= DIGITS_MAX
-    if not bounded or number <= 0:
-        raise BadRequestError("maxPrice.price must be a positive decimal")
-    return Fraction(number)
-
-
-def _capabilities(text: str) -> bytes | None:
-    if not text:
+    Exponent and digits are bounded, or it could cost minutes to expand.
+    """
+    mantissa, _, exponent = number.lower().partition("e")
+    if len(mantissa) > DIGITS_MAX or len(exponent) > EXPONENT_DIGITS_MAX:
         return None
-    return _kept_capabilities(text) if len(text) <= CACHED_MAX else _parse_capabilities(text)
+    value = Decimal(number) if number else Decimal(0)
+    return Fraction(value) if value > 0 and abs(int(exponent or 0)) <= EXPONENT_MAX else None
 
 
-def _parse_capabilities(text: str) -> bytes:
-    raw = decode_base64(text, "capabilities")
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The capabilities a client asks for, as a message and as the bytes they are passed on in."""
+
+    message: Capabilities
+    encoded: bytes
+
+
+def read_capabilities(raw: bytes) -> Asked | None:
+    """Step 9; None if none are asked for. Raises BadRequestError."""
+    if not raw:
+        return None
+    return _kept_capabilities(raw) if len(raw) <= CACHED_MAX else _parse_capabilities(raw)
+
+
+def _parse_capabilities(raw: bytes) -> Asked:
     try:
-        return Capabilities.FromString(raw).SerializeToString(deterministic=True)
+        message = Capabilities.FromString(raw)
     except DecodeError as problem:
         raise BadRequestError(f"capabilities: {problem}") from problem
+    return Asked(message, message.SerializeToString(deterministic=True))
 
 
 _kept_capabilities = lru_cache(maxsize=1024)(_parse_capabilities)

@@ -17,14 +17,16 @@ from contracts.livepeer.payments_pb2 import (
     TicketExpirationParams,
     TicketParams,
 )
-from services.signer.parsing import CACHED_MAX, TEXT_MAX, BadRequestError, decode_base64
+from services.signer.refusal import BadRequestError
 
 ADDRESS_BYTES = 20
 HASH_BYTES = 32
 TOKEN_MAX = 256
+TEXT_MAX = 1024
+CACHED_MAX = 4096  # bytes of a quote that is kept parsed; a longer one is read each time
 
 
-@dataclass(frozen=True, eq=False)  # compared by identity: parse_quote keeps them by their text
+@dataclass(frozen=True, eq=False)  # compared by identity: parse_quote keeps them by their bytes
 class Quote:
     """An orchestrator's quote: price and ticket params, every field inside its bounds."""
 
@@ -90,17 +92,17 @@ def minimal(number: int) -> bytes:
     return number.to_bytes((number.bit_length() + 7) // 8)
 
 
-def parse_quote(text: str) -> Quote:
-    """Read an OrchestratorInfo; the same text gives the same object while it is kept."""
-    return _kept_quote(text) if len(text) <= CACHED_MAX else _parse_quote(text)
+def parse_quote(raw: bytes) -> Quote:
+    """Read an OrchestratorInfo; the same bytes give the same object while it is kept."""
+    return _kept_quote(raw) if len(raw) <= CACHED_MAX else _parse_quote(raw)
 
 
-def _parse_quote(text: str) -> Quote:
+def _parse_quote(raw: bytes) -> Quote:
     """Read an OrchestratorInfo, in the order of protocol §1.4 (steps 3 to 6)."""
-    if not text:
+    if not raw:
         raise BadRequestError("missing orchestrator")
     try:
-        info = OrchestratorInfo.FromString(decode_base64(text, "orchestrator"))
+        info = OrchestratorInfo.FromString(raw)
     except DecodeError as problem:
         raise BadRequestError(f"orchestrator: {problem}") from problem
     price = info.price_info

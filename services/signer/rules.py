@@ -4,14 +4,16 @@ All sums are whole numbers in one scale: a wei is CERTAIN x pixels_per_unit of i
 fees, expected values and balances are exact without fractions (`Fraction` where people read them).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
-from typing import Literal
 
+from contracts.livepeer.capabilities import MaxPrices
 from services.signer.domain.session import PRELOAD_SECONDS
-from services.signer.parsing import BadRequestError, MaxPrice
+from services.signer.parsing import MaxPrice, positive_decimal
 from services.signer.quote import Quote
+from services.signer.refusal import BadRequestError, refresh_session, refused
 from shared.money import CERTAIN, Wei
 
 TICKETS_MAX = 100
@@ -20,22 +22,9 @@ AUTH_MARGIN_SECONDS = 180  # 10 % of an auth token's 30 minutes
 EXPIRY_AHEAD_MAX_BLOCKS = 50  # orchestrators quote their head + 40
 MAX_TICKET_EV = Wei(3_000_000_000_000)
 MAX_TOTAL_EV = Wei(20_000_000_000_000)
-UNIT_BY_TYPE = {"live": "seconds"}
-
-type JobType = Literal["live"]
-
-
-class PaymentRefusal(Exception):  # noqa: N818 (an answer, not an error)
-    """A payment that may not be signed: what the client is answered, and why."""
-
-    def __init__(
-        self, status: int, reason: str, message: str, retry_after_seconds: int | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-        self.retry_after_seconds = retry_after_seconds
-        self.orchestrator_url: str | None = None  # where to refresh, with 480
+UNIT_BY_TYPE = {"live": "seconds", "lv2v": "720p-pixel-seconds", "fixed": "fixed"}
+METERED = frozenset({"live", "lv2v"})  # billed by time; only these get a spare ticket
+PIXELS_PER_SECOND = 1280 * 720 * 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +34,7 @@ class Limits:
     max_ticket_ev: Wei = MAX_TICKET_EV
     max_total_ev: Wei = MAX_TOTAL_EV
     deposit_multiplier: int = 1
-    max_price_per_unit: Fraction | None = None
+    max_prices: MaxPrices = field(default_factory=MaxPrices)
     recipients: frozenset[bytes] | None = None
 
 
@@ -61,15 +50,6 @@ class ChainView:
     reserve: Wei
     withdraw_round: int
     observed_at: datetime
-
-
-def refused(status: int, reason: str, message: str) -> PaymentRefusal:
-    return PaymentRefusal(status, reason, message)
-
-
-def refresh_session() -> PaymentRefusal:
-    """The client has to get new params from its orchestrator and come again."""
-    return refused(480, "refresh_session", "refresh session for remote signer")
 
 
 def _cannot_refresh(cause: str) -> BadRequestError:
@@ -135,44 +115,60 @@ def _check_payer(quote: Quote, chain: ChainView, limits: Limits) -> None:
         raise _cannot_refresh(f"ticket faceValue {quote.face_value} > max faceValue {face_value_max}")
 
 
-def billable_units(job_type: str, elapsed: timedelta | None) -> int:
-    """Step 12: what a call bills. Live: each call's seconds, rounded up (protocol §5.1).
+def billable_units(job_type: str, in_pixels: int, elapsed: timedelta | None) -> int:
+    """Step 12: what a call bills (protocol §5.1): seconds, pixels or calls, by its type.
 
-    `elapsed` is None on the first payment of a session, which covers PRELOAD_SECONDS.
+    `elapsed` is None on the first payment of a session, which covers PRELOAD_SECONDS. Raises
+    BadRequestError.
     """
+    if job_type == "":
+        if in_pixels <= 0:
+            raise BadRequestError("missing billable unit or job type")
+        return in_pixels
     if job_type not in UNIT_BY_TYPE:
         raise BadRequestError("invalid job type")
+    if job_type == "fixed":
+        return 1
     if elapsed is None:
-        return PRELOAD_SECONDS
-    return max(0, -(-elapsed // timedelta(seconds=1)))
+        elapsed = timedelta(seconds=PRELOAD_SECONDS[job_type])
+    elapsed = max(elapsed, timedelta(0))
+    if job_type == "live":
+        return -(-elapsed // timedelta(seconds=1))
+    return _pixels(elapsed)
 
 
-def check_price(
-    quote: Quote, job_type: str, asked: MaxPrice | None, initial: Fraction | None, limits: Limits
-) -> None:
-    """Steps 13 to 15: the lowest of the ceilings that there are, the first of equals."""
-    if asked is not None:
-        _check_max_price(asked, job_type)
-    ceilings = [
-        (limits.max_price_per_unit, "configured maximum price"),
-        (asked.price if asked is not None else None, "request maxPrice"),
-        (initial, "initial session price"),
-    ]
-    present = [(price, source) for price, source in ceilings if price is not None]
+def _pixels(elapsed: timedelta) -> int:
+    """Go computes these in float64 and cuts off; so do we, or balances would drift apart."""
+    whole, rest = divmod(elapsed, timedelta(seconds=1))
+    return int(PIXELS_PER_SECOND * (whole + rest.microseconds * 1000 / 1e9))
+
+
+def check_price(price: Fraction, ceilings: Sequence[tuple[Fraction | None, str]]) -> None:
+    """Step 15: the lowest of the ceilings that there are, the first of equals. Equality passes."""
+    present = [(ceiling, source) for ceiling, source in ceilings if ceiling is not None]
     if not present:
         return
-    ceiling, source = min(present, key=lambda entry: entry[0])
-    if quote.price > ceiling:
-        shown, most = float_string(quote.price, 3), float_string(ceiling, 3)
+    lowest, source = min(present, key=lambda entry: entry[0])
+    if price > lowest:
+        shown, most = float_string(price, 3), float_string(lowest, 3)
         raise refused(481, "price_too_high", f"orchestrator price {shown} exceeds {source} ceiling {most}")
 
 
-def _check_max_price(asked: MaxPrice, job_type: str) -> None:
+def read_max_price(asked: MaxPrice | None, job_type: str) -> Fraction | None:
+    """Step 13, in go-livepeer's order. Raises BadRequestError."""
+    if asked is None:
+        return None
+    price = positive_decimal(asked.price)
+    if price is None:
+        raise BadRequestError("maxPrice.price must be a positive decimal")
     if asked.currency != "wei":
         raise BadRequestError("maxPrice.currency must be wei")
-    unit = UNIT_BY_TYPE[job_type]
+    unit = UNIT_BY_TYPE.get(job_type)
+    if unit is None:
+        raise BadRequestError("maxPrice requires payment type live, lv2v, or fixed")
     if asked.unit != unit:
         raise BadRequestError(f"maxPrice.unit must be {unit} for payment type {job_type}")
+    return price
 
 
 def tickets_due(*, balance: int, fee: int, ev: int, may_spare: bool) -> int:

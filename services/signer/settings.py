@@ -7,11 +7,20 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from contracts.livepeer.capabilities import MaxPrices, read_prices_by_model
 from services.signer.rules import Limits
 from shared.money import Wei
 from shared.settings import StoreSettings
 
 KEY_BYTES_MIN, KEY_BYTES_MAX = 32, 64
+
+
+def _paths(text: object) -> object:
+    return tuple(Path(entry.strip()) for entry in text.split(",")) if isinstance(text, str) else text
+
+
+def _prices(text: object) -> object:
+    return read_prices_by_model(text) if isinstance(text, str) else text
 
 
 def _recipients(text: object) -> object:
@@ -22,12 +31,17 @@ def _recipients(text: object) -> object:
     return text
 
 
+type Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)]
+type PricesByModel = dict[tuple[int, str], Fraction]
+
+
 class SignerSettings(StoreSettings):
     model_config = SettingsConfigDict(env_prefix="SIGNER_")
 
-    keystore_path: Path | None = None
-    keystore_password_path: Path | None = None
-    development_key_path: Path | None = None  # local chains only
+    # One a payer, by commas; the first is the payer of credentials that name none.
+    keystore_path: Paths = ()
+    keystore_password_path: Paths = ()  # one for each keystore, or one for all
+    development_key_path: Paths = ()  # local chains only
     state_keys: SecretStr  # hex, comma separated; the first seals, all open
     partition: int = Field(default=0, ge=0)
     chain_stale_seconds: int = Field(default=60, ge=1)
@@ -36,6 +50,10 @@ class SignerSettings(StoreSettings):
     max_total_ev_wei: int = Field(default=20_000_000_000_000, ge=1)
     deposit_multiplier: int = Field(default=1, ge=1)
     max_price_wei_per_unit: Fraction | None = None
+    max_price_per_capability: Annotated[PricesByModel, NoDecode, BeforeValidator(_prices)] = Field(
+        default_factory=dict
+    )
+    adopt_foreign_states: bool = False  # those of a go-livepeer signer that had the same key
     recipients: Annotated[frozenset[bytes] | None, NoDecode, BeforeValidator(_recipients)] = None
 
     def limits(self) -> Limits:
@@ -43,7 +61,7 @@ class SignerSettings(StoreSettings):
             max_ticket_ev=Wei(self.max_ticket_ev_wei),
             max_total_ev=Wei(self.max_total_ev_wei),
             deposit_multiplier=self.deposit_multiplier,
-            max_price_per_unit=self.max_price_wei_per_unit,
+            max_prices=MaxPrices(self.max_price_wei_per_unit, self.max_price_per_capability),
             recipients=self.recipients,
         )
 

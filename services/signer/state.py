@@ -14,7 +14,10 @@ from hmac import compare_digest
 
 from pydantic_core import from_json, to_json
 
-from services.signer.parsing import BadRequestError
+from services.signer.refusal import BadRequestError
+
+# Go's encoder escapes these, and two separators that no printable `app` has.
+GO_ESCAPES = {"<": b"\\u003c", ">": b"\\u003e", "&": b"\\u0026"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Reference:
 
 
 def encode(state: State) -> bytes:
-    """Go's field order, no white space, RFC 3339 with trailing zeros cut."""
+    """Go's field order, no white space, RFC 3339 with trailing zeros cut, and Go's escapes."""
     document = {
         "StateID": state.state_id,
         "PMSessionID": state.pm_session_id,
@@ -57,7 +60,11 @@ def encode(state: State) -> bytes:
         "SequenceNumber": state.sequence,
         "AuthID": "",
     }
-    return to_json(document)
+    encoded = to_json(document)
+    if not GO_ESCAPES.keys().isdisjoint(state.app):
+        for character, escape in GO_ESCAPES.items():
+            encoded = encoded.replace(character.encode(), escape)
+    return encoded
 
 
 def go_time(moment: datetime) -> str:
@@ -80,9 +87,13 @@ class StateSeal:
         sealed = b64encode(self.seal(account_id, state)).decode()
         return f'{{"State":"{b64encode(state).decode()}","Sig":"{sealed}"}}'
 
+    def sealed(self, account_id: str, state: bytes, sealed: bytes) -> bool:
+        """Tell whether we sealed this very state for this account."""
+        return any(compare_digest(_mac(key, account_id, state), sealed) for key in self._keys)
+
     def open(self, account_id: str, state: bytes, sealed: bytes) -> Reference:
         """Raise BadRequestError unless we sealed this very state for this account."""
-        if not any(compare_digest(_mac(key, account_id, state), sealed) for key in self._keys):
+        if not self.sealed(account_id, state, sealed):
             raise BadRequestError("invalid sig")
         try:
             fields = from_json(state)

@@ -23,6 +23,7 @@ from services.signer.application import Signing
 from services.signer.deciding import Grant
 from services.signer.intent import PaymentRequest
 from services.signer.keys import LocalKey
+from services.signer.payer import Payer
 from services.signer.rules import Limits
 from services.signer.state import StateSeal
 from shared.money import Wei
@@ -195,10 +196,9 @@ def limit_payments_per_second(world: World) -> float:
     with psycopg.connect(world.dsn(), autocommit=True) as connection:
         connection.execute("CREATE SCHEMA IF NOT EXISTS bench")
     signing = Signing(
-        LocalKey(b"\x11" * 32),
+        [Payer(LocalKey(b"\x11" * 32), lambda: chain_view(now))],
         StateSeal([b"k" * 32]),
         Limits(),
-        lambda: chain_view(now),
         postgres_env(world.dsn(), "bench", create_tables=True),
     )
     try:

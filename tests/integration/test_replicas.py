@@ -20,6 +20,7 @@ from services.signer.application import Close, Outcome, Signing
 from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.intent import PaymentRequest
 from services.signer.keys import LocalKey
+from services.signer.payer import Payer
 from services.signer.rules import Limits
 from services.signer.state import StateSeal
 from shared.money import Wei
@@ -33,7 +34,8 @@ ROUNDS = 40
 
 
 def signer(env: dict[str, str]) -> Signing:
-    return Signing(LocalKey(b"\x11" * 32), StateSeal([b"k" * 32]), Limits(), lambda: chain_view(NOW), env)
+    payer = Payer(LocalKey(b"\x11" * 32), lambda: chain_view(NOW))
+    return Signing([payer], StateSeal([b"k" * 32]), Limits(), env)
 
 
 @pytest.fixture

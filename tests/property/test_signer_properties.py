@@ -14,6 +14,7 @@ from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.domain.session import PaymentSession
 from services.signer.intent import PaymentRequest
 from services.signer.keys import LocalKey
+from services.signer.payer import Payer
 from services.signer.rules import Limits, tickets_due
 from services.signer.state import StateSeal
 from shared.money import CERTAIN, Wei, batch_cost, expected_value
@@ -63,7 +64,8 @@ class Client:
 
     def __init__(self, price: int, ev: int) -> None:
         self.now = START
-        self.signing = Signing(KEY, StateSeal([b"k" * 32]), Limits(), lambda: chain_view(START))
+        payer = Payer(KEY, lambda: chain_view(START))
+        self.signing = Signing([payer], StateSeal([b"k" * 32]), Limits())
         self.quote = QuoteMaker(START, price_per_unit=price, ev=ev, face_value=ev * 50)
         self.states: list[dict[str, str]] = []
         self.nonces: dict[bytes, list[int]] = {}

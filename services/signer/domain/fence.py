@@ -1,9 +1,12 @@
 """The fence that is raised when the store turns out to have gone back in time (design §5)."""
 
 from datetime import datetime
+from functools import lru_cache
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.domain import Aggregate, event
+
+PAYERS_MAX = 1000  # whose ids are kept in memory
 
 
 class Fence(Aggregate):
@@ -24,6 +27,7 @@ class Fence(Aggregate):
         reason: str
 
     @staticmethod
+    @lru_cache(maxsize=PAYERS_MAX)
     def create_id(payer: str) -> UUID:
         return uuid5(NAMESPACE_URL, f"/payers/{payer}/fence")
 

@@ -3,6 +3,7 @@
 from datetime import datetime
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.domain import Aggregate, event
@@ -10,8 +11,9 @@ from eventsourcing.domain import Aggregate, event
 from shared.money import CERTAIN, Wei, batch_cost
 
 IDS_MAX = 50_000  # kept in memory: an id costs ten times a look-up
-REFUSALS_EVERY_SECONDS = 10
-PRELOAD_SECONDS = 10  # what the first payment covers beyond the time that has passed
+REFUSAL_SECONDS, REFUSAL_SECONDS_MAX = 10, 3600  # between two of one reason; doubled each time
+# What the first payment of a metered session covers, before any time has passed.
+PRELOAD_SECONDS = {"live": 10, "lv2v": 60}
 ALLOWANCE_SECONDS = 60  # how much of its own pace a running session asks for
 
 
@@ -22,6 +24,7 @@ class PaymentSession(Aggregate):
     """
 
     TOPIC = "signer.payment_session"
+    class_version = 2
 
     class Event(Aggregate.Event):
         TOPIC = "signer.payment_session.event"
@@ -57,6 +60,14 @@ class PaymentSession(Aggregate):
         face_value: int
         win_prob: int
         creation_round: int
+
+    class Adopted(Event):
+        """It goes on where a signer with the same key left off (design §4.2)."""
+
+        TOPIC = "signer.session_adopted"
+        sequence: int
+        balance: int
+        last_at: datetime
 
     class AllowanceGranted(Event):
         TOPIC = "signer.allowance_granted"
@@ -103,7 +114,14 @@ class PaymentSession(Aggregate):
         self.sequence = -1
         self.balance = 0
         self.last_credit = 0  # what the last batch added to the balance
-        self.refused_at: datetime | None = None
+        self.refused_at: dict[str, datetime] = {}  # since the last payment, by reason
+        self.refused_seconds: dict[str, int] = {}  # until the same reason is noted again
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Read snapshots from before refusals were kept by reason."""
+        state["refused_at"] = {}
+        state["refused_seconds"] = {}
 
     # What it knows
 
@@ -133,10 +151,10 @@ class PaymentSession(Aggregate):
         """The first: just the batch. Later: about a minute of the session's own pace."""
         if self.opened_at is None or not self.paid:
             return cost
-        seconds = PRELOAD_SECONDS + max(0, int((now - self.opened_at).total_seconds()))
-        return Wei(max(cost, self.spent * ALLOWANCE_SECONDS // seconds))
+        covered = PRELOAD_SECONDS.get(self.job_type, 0) + int((now - self.opened_at).total_seconds())
+        return Wei(max(cost, self.spent * ALLOWANCE_SECONDS // max(1, covered)))
 
-    # What may be done with it: the first two need no decision, and are events themselves
+    # What may be done with it: the first three need no decision, and are events themselves
 
     @event(Opened)
     def open(
@@ -168,6 +186,14 @@ class PaymentSession(Aggregate):
     @event(ManifestNamed)
     def name_manifest(self, manifest_id: str, credentials: str, timestamp: datetime) -> None:
         self.manifests[manifest_id] = credentials
+
+    @event(Adopted)
+    def adopt(self, sequence: int, balance: int, last_at: datetime, timestamp: datetime) -> None:
+        self.sequence = sequence
+        self.balance = balance
+        self.last_at = last_at
+        self.last_digest = ""
+        self.recipient = ""
 
     def accept_quote(
         self,
@@ -221,9 +247,9 @@ class PaymentSession(Aggregate):
         return cost
 
     def record_refusal(self, *, status: int, reason: str, message: str, now: datetime) -> None:
-        """Leave a trace on the timeline, at most one in ten seconds however often it is asked."""
-        since = (now - self.refused_at).total_seconds() if self.refused_at else None
-        if since is None or since >= REFUSALS_EVERY_SECONDS:
+        """Leave a trace on the timeline: of each reason one at first, then ever more rarely."""
+        at = self.refused_at.get(reason)
+        if at is None or (now - at).total_seconds() >= self.refused_seconds[reason]:
             self._payment_refused(status, reason, message, now)
 
     def close(self, ask_number: int, now: datetime) -> None:
@@ -283,10 +309,14 @@ class PaymentSession(Aggregate):
         self.last_signatures = signatures
         self.payments += 1
         self.tickets += tickets
+        self.refused_at.clear()
+        self.refused_seconds.clear()
 
     @event(PaymentRefused)
     def _payment_refused(self, status: int, reason: str, message: str, timestamp: datetime) -> None:
-        self.refused_at = timestamp
+        before = self.refused_seconds.get(reason)
+        self.refused_seconds[reason] = min(2 * before, REFUSAL_SECONDS_MAX) if before else REFUSAL_SECONDS
+        self.refused_at[reason] = timestamp
 
     @event(Closed)
     def _closed(self, spent: Wei, ask_number: int, timestamp: datetime) -> None:

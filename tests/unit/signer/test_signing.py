@@ -2,85 +2,23 @@
 
 import json
 from base64 import b64decode, b64encode
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from contracts.livepeer.payments_pb2 import Payment
-from services.signer.application import Close, Outcome, Signing
+from services.signer.application import Close
 from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.domain.fence import Fence
 from services.signer.domain.sequence import TicketSequence
 from services.signer.domain.session import PaymentSession
 from services.signer.intent import PaymentRequest
-from services.signer.keys import LocalKey
-from services.signer.rules import ChainView, Limits, PaymentRefusal
+from services.signer.rules import Limits
 from services.signer.state import StateSeal
 from shared.money import Wei
 from tests.quotes import L1_BLOCK, PREVIOUS_HASH, ROUND, QuoteMaker, body, chain_view
+from tests.unit.signer.client import RICH, START, Signer, nonces, sequence_of
 
-START = datetime(2026, 3, 1, 12, tzinfo=UTC)
-RICH = Wei(10**12)
 WIRE_ERROR = 400
-
-
-class Signer:
-    """A signer and one client of it, which grants what is asked."""
-
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.now = START
-        self.chain: ChainView | None = chain_view(START)
-        self.signing = Signing(
-            LocalKey(b"\x11" * 32), StateSeal([b"k" * 32]), limits or Limits(), lambda: self.chain
-        )
-
-    def ask(self, text: str, *, account: str = "account-1", grant: Wei | None = RICH) -> Outcome:
-        request = PaymentRequest(account, "key-1", None, None, text)
-        [outcome] = self.signing.sign_all([request], self.now)
-        if isinstance(outcome, AllowanceNeeded) and grant is not None:
-            granted = {0: Grant(outcome.number, grant)}
-            [outcome] = self.signing.sign_all([request], self.now, granted)
-        return outcome
-
-    def pay(self, text: str, **how: Any) -> dict[str, Any]:
-        outcome = self.ask(text, **how)
-        assert isinstance(outcome, str), outcome
-        reply: dict[str, Any] = json.loads(outcome)
-        return reply
-
-    def refused(self, text: str, **how: Any) -> PaymentRefusal:
-        outcome = self.ask(text, **how)
-        assert isinstance(outcome, PaymentRefusal), outcome
-        return outcome
-
-    def wait(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-        if self.chain is not None:
-            self.chain = replace(self.chain, observed_at=self.now)
-
-    def stored(self) -> int:
-        return self.signing.recorder.max_notification_id() or 0
-
-
-@pytest.fixture
-def signer() -> Signer:
-    return Signer()
-
-
-@pytest.fixture
-def quote() -> QuoteMaker:
-    return QuoteMaker(START)
-
-
-def nonces(reply: dict[str, Any]) -> list[int]:
-    payment = Payment.FromString(b64decode(reply["payment"]))
-    return [ticket.sender_nonce for ticket in payment.ticket_sender_params]
-
-
-def sequence_of(reply: dict[str, Any]) -> int:
-    return int(json.loads(b64decode(reply["state"]["State"]))["SequenceNumber"])
 
 
 def test_the_first_payment_covers_ten_seconds(signer: Signer, quote: QuoteMaker) -> None:
@@ -200,7 +138,7 @@ def test_a_state_ahead_of_ours_raises_the_fence(signer: Signer, quote: QuoteMake
 
     refusal = signer.refused(body(quote.text(), state=state))
 
-    fence: Fence = signer.signing.repository.get(Fence.create_id(signer.signing.payer))
+    fence: Fence = signer.signing.repository.get(Fence.create_id(signer.payer.address))
     assert refusal.status == 480
     assert fence.l1_block == L1_BLOCK
     other = QuoteMaker(START, expiration_block=L1_BLOCK + 50)
@@ -208,7 +146,7 @@ def test_a_state_ahead_of_ours_raises_the_fence(signer: Signer, quote: QuoteMake
 
 
 def test_behind_the_fence_new_params_are_signed(signer: Signer) -> None:
-    fence = Fence(signer.signing.payer, timestamp=START)
+    fence = Fence(signer.payer.address, timestamp=START)
     fence.raise_to(L1_BLOCK - 11, "test", START)
     signer.signing.save(fence)
     old, new = (QuoteMaker(START, expiration_block=L1_BLOCK + ahead) for ahead in (39, 40))
@@ -234,7 +172,7 @@ def test_parallel_sessions_on_one_set_of_params_share_no_nonce(signer: Signer, q
 
 def test_at_500_nonces_the_params_are_used_up(signer: Signer, quote: QuoteMaker) -> None:
     sequence = TicketSequence(
-        signer.signing.payer,
+        signer.payer.address,
         quote.recipient_rand_hash.hex(),
         _params_text(quote),
         timestamp=START,
@@ -394,38 +332,6 @@ def test_other_params_under_a_known_hash_are_refused(signer: Signer, quote: Quot
     assert "recipientRandHash" in str(refusal)
 
 
-def test_a_price_above_a_ceiling_is_481(signer: Signer, quote: QuoteMaker) -> None:
-    ceiling = {"price": "9.999", "currency": "WEI ", "unit": "Seconds"}
-
-    refusal = signer.refused(body(quote.text(), maxPrice=ceiling))
-
-    assert refusal.status == 481
-    assert str(refusal) == "orchestrator price 10.000 exceeds request maxPrice ceiling 9.999"
-    assert signer.pay(body(quote.text(), maxPrice={**ceiling, "price": 10}))
-
-
-def test_the_first_price_of_a_session_is_its_ceiling(signer: Signer, quote: QuoteMaker) -> None:
-    first = signer.pay(body(quote.text()))
-    dearer = QuoteMaker(START, price_per_unit=11)
-    signer.wait(3)
-
-    refusal = signer.refused(body(dearer.text(), state=first["state"]))
-
-    assert "initial session price ceiling 10.000" in str(refusal)
-
-
-def test_a_refusal_leaves_one_trace_in_ten_seconds(signer: Signer, quote: QuoteMaker) -> None:
-    first = signer.pay(body(quote.text()))
-    stored = signer.stored()
-    text = body(quote.text(), state=first["state"], app="another")
-
-    for _ in range(5):
-        signer.refused(text)
-        signer.wait(1)
-
-    assert signer.stored() == stored + 1
-
-
 @pytest.mark.parametrize(
     ("changes", "refusal_text"),
     [
@@ -452,38 +358,6 @@ def test_only_listed_recipients_are_paid(quote: QuoteMaker) -> None:
     signer = Signer(Limits(recipients=frozenset({bytes(20)})))
 
     assert signer.refused(body(quote.text())).status == 403
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "not JSON"),
-        ("[]", "JSON object"),
-        ("{}", "missing orchestrator"),
-        ('{"orchestrator": 5}', "orchestrator must be a string"),
-        ('{"orchestrator": "!"}', "orchestrator is not base64"),
-        ('{"orchestrator": "AAAA"}', "orchestrator"),
-        ('{"orchestrator": "", "state": 1}', "state must be an object"),
-        ('{"orchestrator": "", "maxPrice": {"price": "1e999999999"}}', "positive decimal"),
-        ('{"orchestrator": "", "maxPrice": {"price": -1}}', "positive decimal"),
-        ('{"orchestrator": "", "ManifestID": {}}', "ManifestID must be a string"),
-        ('{"orchestrator": "", "capabilities": "?"}', "capabilities is not base64"),
-        ('{"orchestrator": "", "maxPrice": {"price": "1_0"}}', "positive decimal"),
-        ('{"orchestrator": "", "maxPrice": {"price": "\u0661"}}', "positive decimal"),
-        ('{"orchestrator": "", "maxPrice": {"price": 1.5}, "MAXPRICE": null}', "missing orchestrator"),
-        ('{"orchestrator": "", "maxPrice": {"price": 1.5, "PRICE": null}}', "missing orchestrator"),
-        ('{"app": "' + "a" * 257 + '"}', "app is longer than 256"),
-        ('{"app": "' + "\u00e9" * 200 + '"}', "at most 256 bytes"),
-        ('{"app": "a\\u0000"}', "app must be printable"),
-        ('{"x": ' + "[" * 21 + "]" * 21 + "}", "nested deeper than 20"),
-    ],
-)
-def test_an_unreadable_body_is_400_by_name(signer: Signer, text: str, message: str) -> None:
-    refusal = signer.refused(text)
-
-    assert refusal.status == WIRE_ERROR
-    assert message in str(refusal)
-    assert signer.stored() == 0
 
 
 def test_replay_gives_the_live_state(signer: Signer, quote: QuoteMaker) -> None:
