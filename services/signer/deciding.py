@@ -164,7 +164,7 @@ class Deciding:
         check_price(
             intent.quote.price,
             [
-                (self._limits.max_prices.of(asked.message if asked else None), "configured maximum price"),
+                (self._limits.max_prices.of(asked), "configured maximum price"),
                 (read_max_price(body.max_price, body.job_type), "request maxPrice"),
                 (paid.price if paid else None, "initial session price"),
             ],
@@ -273,12 +273,11 @@ class Deciding:
         payment = encode_payment(quote, self._payer.key.address, session.last_first_nonce, signatures)
         manifest_id = intent.body.manifest_id or next(iter(session.manifests))
         assert quote.auth_token is not None
-        asked = read_capabilities(intent.body.capabilities)
         credentials = encode_credentials(
             manifest_id,
             b64decode(session.manifests[manifest_id]),
             quote.auth_token,
-            asked.encoded if asked else None,
+            intent.body.capabilities,
         )
         state = self._seal.wire(session.account_id, encode(_state_of(session)))
         return f'{{"payment":"{payment}","segCreds":"{credentials}","state":{state}}}'

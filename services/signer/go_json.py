@@ -2,70 +2,123 @@
 
 Unknown fields are ignored, keys match whatever their case, null is as good as absent, and what
 follows the first value is not looked at. Bytes are base64 text or an array of numbers. Integers are
-written without point and exponent. Stricter: depth, and text that is not Unicode (docs/protocol.md).
+written without point and exponent. A name that comes again is read again over what there is: each
+value has to fit, the last one counts, objects merge.
 """
 
 import json
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from pydantic_core import from_json
+from typing import Any, NoReturn
 
 from services.signer.refusal import BadRequestError
 
 DEPTH_MAX = 20
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 BYTE_MAX = 255
+BASE64_QUANTUM = 4
+BLANKS = " \t\r\n"
 # The two letters beyond ASCII that Go takes for one within it.
 GO_FOLDS = str.maketrans({"\u017f": "s", "\u212a": "k"})
 
 
+class Literal(str):
+    """A number with point or exponent, as it was written: read as a float it would lose digits."""
+
+    __slots__ = ()
+
+
+class Members(dict[str, list[Any]]):
+    """A JSON object: the values of each name, which is folded, as they came."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of one JSON object; each is read once as what it has to be.
+    """The fields of one object; each is read as what it has to be.
 
     Every reader raises BadRequestError, which names the field.
     """
 
-    values: Mapping[str, Any]  # by folded key, without nulls
+    members: Members
     path: str = ""  # what stands before a name in messages
 
     def text(self, name: str, longest: int) -> str:
-        value = self.values.get(name.lower(), "")
-        if not isinstance(value, str):
-            raise self._not(name, "a string")
-        if len(value) > longest:
+        text = ""
+        for value in self.values(name):
+            if value is None:
+                continue
+            if not isinstance(value, str) or isinstance(value, Literal):
+                raise self._not(name, "a string")
+            text = value
+        if len(text) > longest:
             raise BadRequestError(f"{self.path}{name} is longer than {longest} characters")
-        return value
+        return text
 
     def int64(self, name: str) -> int:
-        value = self.values.get(name.lower(), 0)
-        if not isinstance(value, int) or isinstance(value, bool) or not INT64_MIN <= value <= INT64_MAX:
-            raise self._not(name, "a whole number of 64 bits")
-        return value
+        number = 0
+        for value in self.values(name):
+            if value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or not INT64_MIN <= value <= INT64_MAX:
+                raise self._not(name, "a whole number of 64 bits")
+            number = value
+        return number
 
     def octets(self, name: str) -> bytes:
-        value = self.values.get(name.lower(), "")
-        if isinstance(value, list):
-            return self._octets_of_numbers(value, name)
-        if not isinstance(value, str):
-            raise self._not(name, "base64 text")
+        octets = b""
+        for value in self.values(name):
+            if value is None:
+                octets = b""
+            elif isinstance(value, list):
+                octets = self._octets_of_numbers(value, name)
+            elif isinstance(value, str) and not isinstance(value, Literal):
+                octets = self._octets_of_base64(value, name)
+            else:
+                raise self._not(name, "base64 text")
+        return octets
+
+    def number(self, name: str) -> str:
+        """A number as it was written, or a string for one; empty if there is none."""
+        written = ""
+        for value in self.values(name):
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, str)):
+                raise self._not(name, "a number")
+            written = str(value)
+        return written
+
+    def object(self, name: str, *, null_clears: bool = False) -> "Fields | None":
+        """None if there is none, which is another thing than an empty one.
+
+        `null_clears`: where Go has a pointer, a null takes back what came before it.
+        """
+        merged: Members | None = None
+        for value in self.values(name):
+            if value is None:
+                merged = None if null_clears else merged
+            elif isinstance(value, Members):
+                merged = merged or Members()
+                for inner, values in value.items():
+                    merged.setdefault(inner, []).extend(values)
+            else:
+                raise self._not(name, "an object")
+        return None if merged is None else Fields(merged, f"{self.path}{name}.")
+
+    def values(self, name: str) -> Sequence[Any]:
+        return self.members.get(name.lower(), ())
+
+    def _octets_of_base64(self, text: str, name: str) -> bytes:
+        if "\n" in text or "\r" in text:
+            text = text.replace("\n", "").replace("\r", "")
         try:
-            return b64decode(value.replace("\n", "").replace("\r", ""), validate=True)
+            if len(text) % BASE64_QUANTUM:
+                raise ValueError("incorrect padding")
+            return b64decode(text, validate=True)
         except (Base64Error, ValueError) as problem:
             raise BadRequestError(f"{self.path}{name} is not base64: {problem}") from problem
-
-    def object(self, name: str) -> "Fields | None":
-        """None if it is absent or null, which is another thing than an empty object."""
-        value = self.values.get(name.lower())
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            raise self._not(name, "an object")
-        return Fields(_fold(value), f"{self.path}{name}.")
 
     def _octets_of_numbers(self, values: list[Any], name: str) -> bytes:
         numbers = [0 if value is None else value for value in values]
@@ -80,60 +133,56 @@ class Fields:
         return BadRequestError(f"{self.path}{name} must be {what}")
 
 
-def read_object(text: str) -> tuple[Fields, str]:
-    """The first JSON value of a text, which has to be an object or null, and that value's own text."""
+def read_object(text: str) -> Fields:
+    """The first JSON value of a text, which has to be an object or null."""
     try:
-        raw, own = from_json(text, allow_inf_nan=False), text
-    except ValueError:
-        own = _first_value(text)
-        try:
-            raw = from_json(own, allow_inf_nan=False)
-        except ValueError as problem:
-            raise BadRequestError(f"body is not JSON: {problem}") from problem
-    if raw is None:
-        return Fields({}), own
-    if not isinstance(raw, dict):
+        value, _ = DECODER.raw_decode(text.lstrip(BLANKS))
+    except (ValueError, RecursionError) as problem:
+        raise BadRequestError(f"body is not JSON: {problem}") from problem
+    if value is None:
+        return Fields(Members())
+    if not isinstance(value, Members):
         raise BadRequestError("body must be a JSON object")
-    _check_depth(raw, own)
-    return Fields(_fold(raw)), own
+    _check_depth(value, text)
+    return Fields(value)
 
 
-def literal(text: str, *names: str) -> str:
-    """A number as it was written: read as a float, it has lost digits."""
-    value = json.loads(text, parse_float=str)
-    for name in names:
-        value = _fold(value)[name.lower()]
-    return str(value)
-
-
-def _first_value(text: str) -> str:
-    """Cut off what stands behind the first value; all of it if there is none."""
-    begun = text.lstrip(" \t\r\n")
-    try:
-        _, end = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode(begun)
-    except (ValueError, RecursionError):
-        return text
-    return begun[:end]
-
-
-def _fold(raw: Mapping[str, Any]) -> dict[str, Any]:
-    return {_folded(key): value for key, value in raw.items() if value is not None}
+def _members(pairs: list[tuple[str, Any]]) -> Members:
+    members = Members()
+    for key, value in pairs:
+        members.setdefault(_folded(key), []).append(_whole(value))
+    return members
 
 
 def _folded(key: str) -> str:
     return key.lower() if key.isascii() else key.translate(GO_FOLDS).lower()
 
 
-def _check_depth(raw: Any, text: str) -> None:
+def _whole(value: Any) -> Any:
+    """Text that has half of a surrogate pair, with Go's sign for what is no letter in its place."""
+    if type(value) is not str or value.isascii():
+        return value
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_float=Literal, parse_constant=_no_constant)
+
+
+def _check_depth(value: Any, text: str) -> None:
     if text.count("{") + text.count("[") <= DEPTH_MAX:
         return  # it cannot be deeper than that
-    level = [raw]
+    level = [value]
     for _ in range(DEPTH_MAX):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, (dict, list))
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    if any(isinstance(inner, (dict, list)) for inner in level):
+        level = [inner for outer in level for inner in _inside(outer)]
+    if any(isinstance(inner, (Members, list)) for inner in level):
         raise BadRequestError(f"body is nested deeper than {DEPTH_MAX}")
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, Members):
+        return [inner for values in value.values() for inner in values]
+    return value if isinstance(value, list) else []

@@ -9,7 +9,7 @@ from functools import lru_cache
 from google.protobuf.message import DecodeError
 
 from contracts.livepeer.payments_pb2 import Capabilities
-from services.signer.go_json import Fields, literal, read_object
+from services.signer.go_json import Fields, Members, read_object
 from services.signer.refusal import BadRequestError
 
 TEXT_MAX = 1024  # characters of type, currency, unit, URL
@@ -20,6 +20,7 @@ EXPONENT_DIGITS_MAX = 6
 DIGITS_MAX = 80
 CACHED_MAX = 1024  # bytes of capabilities that are kept parsed
 JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+NOTHING = Fields(Members())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,8 @@ class PaymentBody:
 
 def parse_body(text: str) -> PaymentBody:
     """Read the JSON body. Raises BadRequestError."""
-    fields, own_text = read_object(text)
-    state = fields.object("state") or Fields({})
+    fields = read_object(text)
+    state = fields.object("state") or NOTHING
     return PaymentBody(
         orchestrator=fields.octets("orchestrator"),
         state=state.octets("State"),
@@ -62,7 +63,7 @@ def parse_body(text: str) -> PaymentBody:
         app=_app(fields),
         in_pixels=fields.int64("inPixels"),
         job_type=fields.text("type", TEXT_MAX),
-        max_price=_max_price(fields.object("maxPrice"), own_text),
+        max_price=_max_price(fields.object("maxPrice", null_clears=True)),
         capabilities=fields.octets("capabilities"),
     )
 
@@ -75,17 +76,14 @@ def _app(fields: Fields) -> str:
     return app
 
 
-def _max_price(fields: Fields | None, body: str) -> MaxPrice | None:
+def _max_price(fields: Fields | None) -> MaxPrice | None:
     if fields is None:
         return None
-    price = fields.values.get("price", "")
-    if isinstance(price, bool) or not isinstance(price, (int, float, str)):
-        raise BadRequestError("maxPrice.price must be a number")
-    written = literal(body, "maxPrice", "price") if isinstance(price, float) else str(price)
-    if "price" in fields.values and not JSON_NUMBER.fullmatch(written):
-        raise BadRequestError("maxPrice.price is not a number")
+    for price in fields.values("price"):
+        if isinstance(price, str) and not JSON_NUMBER.fullmatch(price):
+            raise BadRequestError("maxPrice.price is not a number")
     return MaxPrice(
-        price=written,
+        price=fields.number("price"),
         currency=fields.text("currency", TEXT_MAX).strip().lower(),
         unit=fields.text("unit", TEXT_MAX).strip().lower(),
     )
@@ -103,27 +101,18 @@ def positive_decimal(number: str) -> Fraction | None:
     return Fraction(value) if value > 0 and abs(int(exponent or 0)) <= EXPONENT_MAX else None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The capabilities a client asks for, as a message and as the bytes they are passed on in."""
-
-    message: Capabilities
-    encoded: bytes
-
-
-def read_capabilities(raw: bytes) -> Asked | None:
+def read_capabilities(raw: bytes) -> Capabilities | None:
     """Step 9; None if none are asked for. Raises BadRequestError."""
     if not raw:
         return None
     return _kept_capabilities(raw) if len(raw) <= CACHED_MAX else _parse_capabilities(raw)
 
 
-def _parse_capabilities(raw: bytes) -> Asked:
+def _parse_capabilities(raw: bytes) -> Capabilities:
     try:
-        message = Capabilities.FromString(raw)
+        return Capabilities.FromString(raw)
     except DecodeError as problem:
         raise BadRequestError(f"capabilities: {problem}") from problem
-    return Asked(message, message.SerializeToString(deterministic=True))
 
 
 _kept_capabilities = lru_cache(maxsize=1024)(_parse_capabilities)

@@ -7,12 +7,14 @@ from base64 import b64encode
 from functools import lru_cache
 from typing import Protocol
 
-from contracts.livepeer.payments_pb2 import AuthToken, Capabilities, Payment, SegData
+from contracts.livepeer.payments_pb2 import AuthToken, Payment, SegData
 from services.signer.quote import Quote
 from shared.keccak import keccak
 
 EMPTY_HASH = keccak(b"")  # of a segment without data
 CACHED_MAX = 1024  # bytes of capabilities in credentials that are kept encoded
+CAPABILITIES_FIELD = bytes([7 << 3 | 2])  # its number and wire type
+VARINT_BITS, VARINT_MORE = 0x7F, 0x80
 PROFILES = b"invalid"  # what go-livepeer sends in place of transcoding profiles
 
 
@@ -88,25 +90,29 @@ def sign_credentials(key: Key, manifest_id: str) -> bytes:
     return key.sign(personal_digest(keccak(flat)))
 
 
-def encode_credentials(
-    manifest_id: str, signature: bytes, auth_token: bytes, capabilities: bytes | None
-) -> str:
+def encode_credentials(manifest_id: str, signature: bytes, auth_token: bytes, capabilities: bytes) -> str:
     """The `SegData` protobuf in base64, for the header Livepeer-Segment."""
-    encode = _kept_credentials if len(capabilities or b"") <= CACHED_MAX else _credentials
+    encode = _kept_credentials if len(capabilities) <= CACHED_MAX else _credentials
     return encode(manifest_id, signature, auth_token, capabilities)
 
 
-def _credentials(manifest_id: str, signature: bytes, auth_token: bytes, capabilities: bytes | None) -> str:
-    data = SegData(
-        manifest_id=manifest_id.encode(),
-        hash=EMPTY_HASH,
-        profiles=PROFILES,
-        sig=signature,
-        auth_token=AuthToken.FromString(auth_token),
-    )
-    if capabilities is not None:
-        data.capabilities.CopyFrom(Capabilities.FromString(capabilities))
-    return b64encode(data.SerializeToString()).decode()
+def _credentials(manifest_id: str, signature: bytes, auth_token: bytes, capabilities: bytes) -> str:
+    """Capabilities go through as they came (field 7, before field 8): nothing is signed of them."""
+    signed = SegData(
+        manifest_id=manifest_id.encode(), hash=EMPTY_HASH, profiles=PROFILES, sig=signature
+    ).SerializeToString()
+    token = SegData(auth_token=AuthToken.FromString(auth_token)).SerializeToString()
+    asked = CAPABILITIES_FIELD + _varint(len(capabilities)) + capabilities if capabilities else b""
+    return b64encode(signed + asked + token).decode()
+
+
+def _varint(number: int) -> bytes:
+    """Protobuf's form of a length: seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while number > VARINT_BITS:
+        encoded.append(number & VARINT_BITS | VARINT_MORE)
+        number >>= 7
+    return bytes([*encoded, number])
 
 
 _kept_credentials = lru_cache(maxsize=20_000)(_credentials)

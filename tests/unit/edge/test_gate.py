@@ -130,6 +130,22 @@ async def test_too_large_a_body_is_refused(parts: list[bytes], length: str | Non
     assert (b"connection", b"close") in server.sent[0]["headers"]
 
 
+async def test_headers_that_would_name_a_signers_identity_are_dropped() -> None:
+    seen: list[Scope] = []
+
+    async def keep(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope)
+        await echo(scope, receive, send)
+
+    await Server(b"").ask(
+        Gate(keep, {}), content_length="0", signer_auth_id="other", signer_x="1", signers="kept"
+    )
+
+    [scope] = seen
+    assert set(scope["head"]) == {b"content-length", b"signers"}
+    assert dict(scope["headers"]) == scope["head"]
+
+
 async def test_a_body_of_just_64_kib_passes() -> None:
     server = Server(b"x" * 65_536)
 

@@ -79,7 +79,7 @@ def test_it_is_sent_for_new_params_first_and_goes_on_under_those(
     # 62.5 wei were left; 5 s at 10 wei were used since, and a ticket of 100 wei was signed.
     session = signer.signing.session("account-1", state_of(reply)["StateID"])
     assert Fraction(125, 2) + 100 - 50 <= session.balance_wei < Fraction(125, 2) + 100 - 50 + 1
-    assert (session.price, session.sequence) == (10, 5)
+    assert (int(session.price), session.sequence) == (10, 5)
 
 
 def test_from_then_on_it_is_a_session_of_ours(

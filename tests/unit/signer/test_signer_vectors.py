@@ -104,7 +104,7 @@ def test_segment_credentials_are_the_vectors(key: LocalKey, quote: Quote) -> Non
     signature = sign_credentials(key, vector["manifestId"])
 
     assert signature == unhex(vector["sig"])
-    made = encode_credentials(vector["manifestId"], signature, quote.auth_token, None)
+    made = encode_credentials(vector["manifestId"], signature, quote.auth_token, b"")
     assert made == vector["base64"]
     assert unhex(VECTORS["empty_keccak"]) == EMPTY_HASH
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from services.signer.rules import Limits
+from shared.money import Wei
 from tests.quotes import L1_BLOCK, QuoteMaker, body, chain_view
 from tests.unit.signer.client import START, Signer
 
@@ -181,8 +182,8 @@ def test_the_cap_of_one_ticket_is_told_with_five_decimals(signer: Signer) -> Non
 
 
 def test_the_total_cap_is_400_for_one_ticket_and_500_for_the_real_number(quote: QuoteMaker) -> None:
-    one = Signer(Limits(max_total_ev=99))
-    several = Signer(Limits(max_total_ev=150))
+    one = Signer(Limits(max_total_ev=Wei(99)))
+    several = Signer(Limits(max_total_ev=Wei(150)))
     quote.price_per_unit = 20  # two tickets
 
     single, batch = one.refused(body(quote.text())), several.refused(body(quote.text()))
