@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -156,7 +156,9 @@ def test_of_two_mistakes_the_first_step_answers(attempt: Attempt, first: Step, s
 
 
 @pytest.mark.parametrize("missing", ["price_info", "ticket_params"])
-def test_a_quote_without_price_or_params(signer: Signer, quote: QuoteMaker, missing: str) -> None:
+def test_a_quote_without_price_or_params(
+    signer: Signer, quote: QuoteMaker, missing: Literal["price_info", "ticket_params"]
+) -> None:
     message = quote.message()
     message.ClearField(missing)
     texts = {
