@@ -12,6 +12,7 @@ class OpenAccount(Command):
     subject: ClassVar[str] = "cmd.accounts.open_account.v1"
 
     account_id: str
+    payer: str | None = None  # 0x and 40 lower-case digits; None: the default of accounts
 
 
 class SuspendAccount(Command):
@@ -25,6 +26,15 @@ class ResumeAccount(Command):
     subject: ClassVar[str] = "cmd.accounts.resume_account.v1"
 
     account_id: str
+
+
+class SetPayer(Command):
+    """Choose who pays for the account's next keys; a key that was issued keeps its payer."""
+
+    subject: ClassVar[str] = "cmd.accounts.set_payer.v1"
+
+    account_id: str
+    payer: str
 
 
 class GetAccount(Command):
@@ -79,6 +89,7 @@ class AccountView(Message):
     account_id: str
     status: Literal["open", "suspended"]
     opened_at: datetime
+    payer: str | None = None  # of its next keys; None: the signer's first
 
 
 class AccountPage(Message):
@@ -93,6 +104,7 @@ class ApiKeyView(Message):
     user_id: str | None
     status: Literal["active", "revoked"]
     issued_at: datetime
+    payer: str | None = None  # for life; None: the signer's first
 
 
 class ApiKeyPage(Message):
@@ -109,12 +121,14 @@ class Identity(Message):
     user_id: str | None
     secret_hash: str
     status: Literal["active", "revoked", "suspended"]
+    payer: str | None = None  # for life; None: the signer's first
 
 
 class AccountOpened(Event):
     subject: ClassVar[str] = "evt.accounts.account_opened.v1"
 
     account_id: str
+    payer: str | None = None
 
 
 class AccountSuspended(Event):
@@ -130,12 +144,22 @@ class AccountResumed(Event):
     account_id: str
 
 
+class AccountPayerSet(Event):
+    """The account's next keys have this payer."""
+
+    subject: ClassVar[str] = "evt.accounts.account_payer_set.v1"
+
+    account_id: str
+    payer: str
+
+
 class ApiKeyIssued(Event):
     subject: ClassVar[str] = "evt.accounts.api_key_issued.v1"
 
     account_id: str
     key_id: str
     user_id: str | None
+    payer: str | None = None
 
 
 class ApiKeyRevoked(Event):

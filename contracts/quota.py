@@ -81,6 +81,12 @@ class ReadPool(Command):
     payer: str | None = None  # none: the only one
 
 
+class ListPools(Command):
+    """Every payer has one, and payers are few: the answer has no pages."""
+
+    subject: ClassVar[str] = "cmd.quota.list_pools.v1"
+
+
 class PoolView(Message):
     kind: Literal["pool"] = "pool"
     payer: str
@@ -91,6 +97,11 @@ class PoolView(Message):
     held: WeiText
     round: int
     observed_at: datetime
+
+
+class PoolPage(Message):
+    kind: Literal["pool_page"] = "pool_page"
+    pools: list[PoolView]
 
 
 class AllowanceGranted(Event):

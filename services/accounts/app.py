@@ -29,7 +29,7 @@ async def main() -> None:
     await lease.take()
 
     env = postgres_env(dsn, SERVICE, create_tables=settings.create_tables)
-    accounts = Accounts(PostgresDirectory, env)
+    accounts = Accounts(PostgresDirectory, env, default_payer=settings.default_payer)
     directory = PostgresDirectory(accounts)
     public_log = PublicLog(accounts, AccountsOutbox(accounts.mapper))
     if settings.create_tables:

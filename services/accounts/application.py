@@ -1,4 +1,4 @@
-"""The use cases of accounts: open, suspend and resume; issue and revoke keys."""
+"""The use cases of accounts: open, suspend and resume; choose the payer; issue and revoke keys."""
 
 import threading
 from collections.abc import Callable
@@ -26,15 +26,25 @@ class Accounts(EventSourced):
 
     name = "accounts"
 
-    def __init__(self, directory_of: Callable[[EventSourced], Directory], env: EnvType | None = None) -> None:
+    def __init__(
+        self,
+        directory_of: Callable[[EventSourced], Directory],
+        env: EnvType | None = None,
+        *,
+        default_payer: str | None = None,
+    ) -> None:
         super().__init__(env)
         self._directory = directory_of(self)
+        self._default_payer = default_payer
         self._turn = threading.Lock()
 
     @decided_again
-    def open_account(self, account_id: str, *, at: datetime) -> AccountRow:
+    def open_account(self, account_id: str, *, payer: str | None = None, at: datetime) -> AccountRow:
         with self._turn:
-            account = self._find_account(account_id) or Account.open(account_id, at=at)
+            account = self._find_account(account_id)
+            if account is None:
+                account = Account.open(account_id, payer=payer or self._default_payer, at=at)
+            account.require_same(payer=payer)
             return self._save_account(account)
 
     @decided_again
@@ -52,6 +62,13 @@ class Accounts(EventSourced):
             return self._save_account(account)
 
     @decided_again
+    def set_payer(self, account_id: str, payer: str, *, at: datetime) -> AccountRow:
+        with self._turn:
+            account = self._get_account(account_id)
+            account.set_payer(payer, at=at)
+            return self._save_account(account)
+
+    @decided_again
     def issue_key(
         self, *, account_id: str, key_id: str, user_id: str | None, secret_hash: str, at: datetime
     ) -> KeyRow:
@@ -61,7 +78,12 @@ class Accounts(EventSourced):
                 key.require_same(account_id=account_id, user_id=user_id, secret_hash=secret_hash)
                 return KeyRow.of(key)
             key = ApiKey.issue(
-                account_id=account_id, key_id=key_id, user_id=user_id, secret_hash=secret_hash, at=at
+                account_id=account_id,
+                key_id=key_id,
+                user_id=user_id,
+                secret_hash=secret_hash,
+                payer=account.payer,
+                at=at,
             )
             account.admit_key(at=at)
             self._save(account, key, rows=[AccountRow.of(account), KeyRow.of(key)])

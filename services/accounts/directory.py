@@ -20,22 +20,27 @@ CREATE_DIRECTORY_TABLES = """
 CREATE TABLE IF NOT EXISTS {schema}.accounts (
     account_id text COLLATE "C" PRIMARY KEY, suspended boolean NOT NULL,
     opened_at timestamptz NOT NULL, changed_at timestamptz NOT NULL);
+ALTER TABLE {schema}.accounts ADD COLUMN IF NOT EXISTS payer text;
 CREATE TABLE IF NOT EXISTS {schema}.api_keys (
     key_id text COLLATE "C" PRIMARY KEY, account_id text COLLATE "C" NOT NULL, user_id text,
     secret_hash text NOT NULL, revoked boolean NOT NULL,
     issued_at timestamptz NOT NULL, changed_at timestamptz NOT NULL);
+ALTER TABLE {schema}.api_keys ADD COLUMN IF NOT EXISTS payer text;
 CREATE INDEX IF NOT EXISTS api_keys_by_account ON {schema}.api_keys (account_id, key_id);
 """
 PUT_ACCOUNT = """
-INSERT INTO {schema}.accounts VALUES (%s, %s, %s, %s) ON CONFLICT (account_id)
-DO UPDATE SET suspended = excluded.suspended, changed_at = excluded.changed_at
+INSERT INTO {schema}.accounts (account_id, suspended, opened_at, changed_at, payer)
+VALUES (%s, %s, %s, %s, %s) ON CONFLICT (account_id) DO UPDATE SET
+    suspended = excluded.suspended, changed_at = excluded.changed_at, payer = excluded.payer
 """
 PUT_KEY = """
-INSERT INTO {schema}.api_keys VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (key_id)
-DO UPDATE SET revoked = excluded.revoked, changed_at = excluded.changed_at
+INSERT INTO {schema}.api_keys
+    (key_id, account_id, user_id, secret_hash, revoked, issued_at, changed_at, payer)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (key_id) DO UPDATE SET
+    revoked = excluded.revoked, changed_at = excluded.changed_at, payer = excluded.payer
 """
 IDENTITIES = """
-SELECT key_id, account_id, user_id, secret_hash, revoked, suspended
+SELECT key_id, account_id, user_id, secret_hash, revoked, suspended, api_keys.payer
 FROM {schema}.api_keys JOIN {schema}.accounts USING (account_id)
 """
 
@@ -46,10 +51,13 @@ class AccountRow:
     suspended: bool
     opened_at: datetime
     changed_at: datetime
+    payer: str | None
 
     @classmethod
     def of(cls, account: Account) -> "AccountRow":
-        return cls(account.account_id, account.suspended, account.created_on, account.modified_on)
+        return cls(
+            account.account_id, account.suspended, account.created_on, account.modified_on, account.payer
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,7 @@ class KeyRow:
     revoked: bool
     issued_at: datetime
     changed_at: datetime
+    payer: str | None
 
     @classmethod
     def of(cls, key: ApiKey) -> "KeyRow":
@@ -72,6 +81,7 @@ class KeyRow:
             key.revoked,
             key.created_on,
             key.modified_on,
+            key.payer,
         )
 
 
@@ -85,6 +95,7 @@ class IdentityRow:
     secret_hash: str
     revoked: bool
     suspended: bool
+    payer: str | None
 
 
 class Directory(Protocol):

@@ -1,8 +1,9 @@
 """Accounts and their API keys: who settles with us, and by which credential.
 
 Refused
-├── BadId              an account's or key's id has the wrong shape
+├── BadId              an account's or key's id, or a payer, has the wrong shape
 ├── AccountNotFound    nobody opened it
+├── AccountIdTaken     it was opened with another payer
 ├── AccountSuspended   it gets no new keys meanwhile
 ├── KeyNotFound        no such key of this account
 ├── KeyIdTaken         the id belongs to a key with other content
@@ -23,6 +24,7 @@ KEY_ID = re.compile(r"[A-Za-z0-9]{12}")
 USER_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 REASON = re.compile(r"[a-z0-9_]{1,64}")  # a code: free text would bring personal data into events
 SECRET_HASH = re.compile(r"[0-9a-f]{64}")
+PAYER = re.compile(r"0x[0-9a-f]{40}")
 
 
 class BadId(Refused):
@@ -37,6 +39,13 @@ class AccountNotFound(Refused):
 
     def __init__(self, account_id: str) -> None:
         super().__init__(f"there is no account {account_id}")
+
+
+class AccountIdTaken(Refused):
+    code = "account_id_taken"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"account {account_id} was opened with another payer")
 
 
 class AccountSuspended(Refused):
@@ -68,7 +77,10 @@ class TooManyKeys(Refused):
 
 
 class Account(Aggregate):
-    """Who settles with us. Its id is given by the operator and says nothing about a person."""
+    """Who settles with us. Its id is given by the operator and says nothing about a person.
+
+    `payer` is what its next keys get; None is the signer's first, as before there were several.
+    """
 
     TOPIC = "accounts.account"
 
@@ -78,6 +90,7 @@ class Account(Aggregate):
     class Opened(Event, Aggregate.Created):
         TOPIC = "accounts.account_opened"
         account_id: str
+        payer: str | None = None  # events from before there were several payers have none
 
     class Suspended(Event):
         TOPIC = "accounts.account_suspended"
@@ -88,6 +101,11 @@ class Account(Aggregate):
         TOPIC = "accounts.account_resumed"
         account_id: str
 
+    class PayerSet(Event):
+        TOPIC = "accounts.account_payer_set"
+        account_id: str
+        payer: str
+
     class KeyAdmitted(Event):
         TOPIC = "accounts.key_admitted"
 
@@ -96,15 +114,24 @@ class Account(Aggregate):
         return uuid5(NAMESPACE_URL, f"/accounts/{account_id}")
 
     @event(Opened)
-    def __init__(self, account_id: str, timestamp: datetime) -> None:
+    def __init__(self, account_id: str, timestamp: datetime, payer: str | None = None) -> None:
         self.account_id = account_id
+        self.opened_with = payer
+        self.payer = payer
         self.suspended = False
         self.keys = 0
 
     @classmethod
-    def open(cls, account_id: str, *, at: datetime) -> "Account":
+    def open(cls, account_id: str, *, payer: str | None = None, at: datetime) -> "Account":
         require(ACCOUNT_ID, account_id, "account_id")
-        return cls(account_id, timestamp=at)
+        if payer is not None:
+            require(PAYER, payer, "payer")
+        return cls(account_id, timestamp=at, payer=payer)
+
+    def require_same(self, *, payer: str | None) -> None:
+        """Accept a repeat of the opening, whatever was set since; another payer is refused."""
+        if payer not in {None, self.opened_with}:
+            raise AccountIdTaken(self.account_id)
 
     def suspend(self, reason: str, *, at: datetime) -> None:
         require(REASON, reason, "reason")
@@ -114,6 +141,12 @@ class Account(Aggregate):
     def resume(self, *, at: datetime) -> None:
         if self.suspended:
             self._resumed(self.account_id, timestamp=at)
+
+    def set_payer(self, payer: str, *, at: datetime) -> None:
+        """Choose the payer of the keys to come. Clients of a key remember its payer's address."""
+        require(PAYER, payer, "payer")
+        if payer != self.payer:
+            self._payer_set(self.account_id, payer, timestamp=at)
 
     def admit_key(self, *, at: datetime) -> None:
         """Count one more key; saved with it, so that a suspension cannot slip in between."""
@@ -131,13 +164,20 @@ class Account(Aggregate):
     def _resumed(self, account_id: str, timestamp: datetime) -> None:
         self.suspended = False
 
+    @event(PayerSet)
+    def _payer_set(self, account_id: str, payer: str, timestamp: datetime) -> None:
+        self.payer = payer
+
     @event(KeyAdmitted)
     def _key_admitted(self, timestamp: datetime) -> None:
         self.keys += 1
 
 
 class ApiKey(Aggregate):
-    """A credential of an account, optionally of one user. The key itself never gets here."""
+    """A credential of an account, optionally of one user. The key itself never gets here.
+
+    Its payer is its account's at the moment of issue, and stays.
+    """
 
     TOPIC = "accounts.api_key"
 
@@ -150,6 +190,7 @@ class ApiKey(Aggregate):
         key_id: str
         user_id: str | None
         secret_hash: str
+        payer: str | None = None  # events from before there were several payers have none
 
     class Revoked(Event):
         TOPIC = "accounts.api_key_revoked"
@@ -168,22 +209,31 @@ class ApiKey(Aggregate):
         user_id: str | None,
         secret_hash: str,
         timestamp: datetime,
+        payer: str | None = None,
     ) -> None:
         self.account_id = account_id
         self.key_id = key_id
         self.user_id = user_id
         self.secret_hash = secret_hash
+        self.payer = payer
         self.revoked = False
 
     @classmethod
     def issue(
-        cls, *, account_id: str, key_id: str, user_id: str | None, secret_hash: str, at: datetime
+        cls,
+        *,
+        account_id: str,
+        key_id: str,
+        user_id: str | None,
+        secret_hash: str,
+        payer: str | None = None,
+        at: datetime,
     ) -> "ApiKey":
         require(KEY_ID, key_id, "key_id")
         require(SECRET_HASH, secret_hash, "secret_hash")
         if user_id is not None:
             require(USER_ID, user_id, "user_id")
-        return cls(account_id, key_id, user_id, secret_hash, timestamp=at)
+        return cls(account_id, key_id, user_id, secret_hash, timestamp=at, payer=payer)
 
     def require_same(self, *, account_id: str, user_id: str | None, secret_hash: str) -> None:
         """Accept a repeat of the issuing; the id with other content is refused."""

@@ -19,6 +19,7 @@ from contracts.accounts import (
     OpenAccount,
     ResumeAccount,
     RevokeApiKey,
+    SetPayer,
     SuspendAccount,
 )
 from contracts.message import LogPage, ReadLog, read_log_subject
@@ -40,7 +41,7 @@ type TheLog = Annotated[PublicLog, Context("public_log")]
 
 @router.subscriber(OpenAccount.subject, QUEUE)
 def open_account(command: OpenAccount, accounts: TheAccounts, clock: TheClock) -> AccountView:
-    return _account_view(accounts.open_account(command.account_id, at=clock.now()))
+    return _account_view(accounts.open_account(command.account_id, payer=command.payer, at=clock.now()))
 
 
 @router.subscriber(SuspendAccount.subject, QUEUE)
@@ -59,6 +60,11 @@ def resume_account(
     row = accounts.resume_account(command.account_id, at=clock.now())
     identities.refresh_account(command.account_id)
     return _account_view(row)
+
+
+@router.subscriber(SetPayer.subject, QUEUE)
+def set_payer(command: SetPayer, accounts: TheAccounts, clock: TheClock) -> AccountView:
+    return _account_view(accounts.set_payer(command.account_id, command.payer, at=clock.now()))
 
 
 @router.subscriber(IssueApiKey.subject, QUEUE)
@@ -117,6 +123,7 @@ def _account_view(row: AccountRow) -> AccountView:
         account_id=row.account_id,
         status="suspended" if row.suspended else "open",
         opened_at=row.opened_at,
+        payer=row.payer,
     )
 
 
@@ -127,4 +134,5 @@ def _key_view(row: KeyRow) -> ApiKeyView:
         user_id=row.user_id,
         status="revoked" if row.revoked else "active",
         issued_at=row.issued_at,
+        payer=row.payer,
     )

@@ -54,6 +54,7 @@ def to_identity(row: IdentityRow) -> Identity:
         user_id=row.user_id,
         secret_hash=row.secret_hash,
         status="revoked" if row.revoked else "suspended" if row.suspended else "active",
+        payer=row.payer,
     )
 
 

@@ -17,6 +17,7 @@ class AccountsOutbox:
         Account.Opened.TOPIC,
         Account.Suspended.TOPIC,
         Account.Resumed.TOPIC,
+        Account.PayerSet.TOPIC,
         ApiKey.Issued.TOPIC,
         ApiKey.Revoked.TOPIC,
     )
@@ -33,14 +34,19 @@ class AccountsOutbox:
 def _public(stored: DomainEventProtocol[UUID]) -> Event:
     match stored:
         case Account.Opened():
-            return contract.AccountOpened(account_id=stored.account_id)
+            return contract.AccountOpened(account_id=stored.account_id, payer=stored.payer)
         case Account.Suspended():
             return contract.AccountSuspended(account_id=stored.account_id, reason=stored.reason)
         case Account.Resumed():
             return contract.AccountResumed(account_id=stored.account_id)
+        case Account.PayerSet():
+            return contract.AccountPayerSet(account_id=stored.account_id, payer=stored.payer)
         case ApiKey.Issued():
             return contract.ApiKeyIssued(
-                account_id=stored.account_id, key_id=stored.key_id, user_id=stored.user_id
+                account_id=stored.account_id,
+                key_id=stored.key_id,
+                user_id=stored.user_id,
+                payer=stored.payer,
             )
         case ApiKey.Revoked():
             return contract.ApiKeyRevoked(account_id=stored.account_id, key_id=stored.key_id)

@@ -113,6 +113,7 @@ def _wire_paths() -> dict[str, Any]:
     ]
     discovery = _operation("Discover orchestrators", orchestrators, ("401", "403", "503"))
     signature = _operation("Sign our address", _ref("SignedAddress"), ("401", "403", "503"))
+    signature["description"] = "The address of the key's payer: the same for as long as the key lives."
     return {
         "/sign-orchestrator-info": {"post": signature},
         "/generate-live-payment": {"post": payment},

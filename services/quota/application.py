@@ -19,7 +19,7 @@ from contracts.message import LogEntry
 from contracts.signer import PaymentSigned, SessionClosed
 from services.quota.allowances import AllowanceRow, Allowances
 from services.quota.domain.budget import Ask, Budget
-from services.quota.domain.pool import Pool
+from services.quota.domain.pool import Pool, PoolUnknown
 from services.quota.domain.refusal import AllowanceRefusal
 from shared.money import Wei
 from shared.refusal import Refused
@@ -32,6 +32,16 @@ type Answer = Wei | AllowanceRefusal
 
 class PoolNotFound(Refused):
     code = "pool_not_found"
+
+    def __init__(self, payer: str | None) -> None:
+        super().__init__(f"no funds of payer {payer} were observed" if payer else "there is no pool yet")
+
+
+class SeveralPools(Refused):
+    code = "several_pools"
+
+    def __init__(self, pools: int) -> None:
+        super().__init__(f"there are {pools} pools: say which payer's")
 
 
 class Quota(EventSourced):
@@ -56,11 +66,12 @@ class Quota(EventSourced):
         return self._do(decide, now)
 
     def _grant(self, ask: Ask, work: "Work", now: datetime) -> Answer:
-        budget, pool = work.budget(ask.account_id), work.pool(ask.payer)
+        budget = work.budget(ask.account_id)
         if (before := budget.granted_before(ask)) is not None:
             return before
         try:
             budget.check_may_grant(ask)
+            pool = work.known_pool(ask.payer)
             pool.check_may_hold(ask.needed)
         except AllowanceRefusal as refusal:
             if refusal.reason == "spend_limit_reached":
@@ -88,12 +99,27 @@ class Quota(EventSourced):
             return Work(self, self._default_spend_limit, now).budget(account_id)
 
     def pool(self, payer: str | None) -> Pool:
+        """The pool of this payer, or the only one there is; those whose funds were observed."""
+        pools = [self._find_pool(payer)] if payer else self.pools()
+        match pools:
+            case [Pool() as found]:
+                return found
+            case [] | [None]:
+                raise PoolNotFound(payer)
+        raise SeveralPools(len(pools))
+
+    def pools(self) -> Sequence[Pool]:
+        """Every pool, by payer."""
+        found = [self._find_pool(payer) for payer in self.allowances.payers()]
+        return [pool for pool in found if pool is not None]
+
+    def _find_pool(self, payer: str) -> Pool | None:
         with self._lock:
-            payers = [payer] if payer else self.allowances.payers()
-            if not payers or self.absent([Pool.create_id(payers[0])]):
-                raise PoolNotFound(f"no pool {payer or ''}")
-            found: Pool = self.repository.get(Pool.create_id(payers[0]))
-            return found
+            pool_id = Pool.create_id(payer)
+            if self.absent([pool_id]):
+                return None
+            found: Pool = self.repository.get(pool_id)
+            return found if found.observed_at is not None else None
 
     # Following other services' logs: `done` moves the position in the same transaction
 
@@ -194,6 +220,14 @@ class Work:
         self.payers.add(payer)
         return self._keep(found)
 
+    def known_pool(self, payer: str) -> Pool:
+        """The pool of a payer that was heard of; an ask does not open one."""
+        found = self._find(Pool.create_id(payer))
+        if not isinstance(found, Pool):
+            raise PoolUnknown(payer)
+        self.payers.add(payer)
+        return self._keep(found)
+
     def free(self, closed: SessionClosed, at: datetime) -> None:
         budget = self.budget(closed.account_id)
         session = budget.sessions.get(closed.session_id)
@@ -219,12 +253,21 @@ class Work:
         return [*([table.put(rows)] if rows else []), *([table.drop(gone)] if gone else [])]
 
     def observe_funds(self, funds: FundsObserved, at: datetime) -> None:
-        self.pool(funds.payer.lower()).observe_funds(
+        pool = self.pool(funds.payer.lower())
+        if not pool.round:
+            self._catch_up(pool, at)
+        pool.observe_funds(
             deposit=Wei(funds.deposit),
             reserve=Wei(funds.reserve),
             withdraw_round=funds.withdraw_round,
             now=at,
         )
+
+    def _catch_up(self, pool: Pool, at: datetime) -> None:
+        """Tell a payer that came later the round which the others know: the next change is a day away."""
+        others = [self.pool(payer) for payer in self._quota.allowances.payers()]
+        newest = max(others, key=lambda other: other.round, default=pool)
+        pool.change_round(newest.round, newest.validity, at)
 
     def changed(self) -> list[Budget | Pool]:
         return [aggregate for aggregate in self._loaded.values() if aggregate.pending_events]

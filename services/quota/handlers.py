@@ -14,6 +14,8 @@ from contracts.quota import (
     AllowanceRefusedAnswer,
     BudgetView,
     GrantAllowances,
+    ListPools,
+    PoolPage,
     PoolView,
     ReadBudget,
     ReadPool,
@@ -51,6 +53,11 @@ def read_budget(command: ReadBudget, quota: QuotaHere, clock: ClockHere) -> Budg
 @router.subscriber(ReadPool.subject, queue="quota")
 def read_pool(command: ReadPool, quota: QuotaHere) -> PoolView:
     return _pool(quota.pool(command.payer))
+
+
+@router.subscriber(ListPools.subject, queue="quota")
+def list_pools(quota: QuotaHere) -> PoolPage:
+    return PoolPage(pools=[_pool(pool) for pool in quota.pools()])
 
 
 @router.subscriber(read_log_subject("quota"), queue="quota")

@@ -99,12 +99,24 @@ class System:
         data = None if body is None else json.dumps(body).encode()
         return await self.send(method, path, data=data, headers=headers)
 
-    async def open_account(self, spend_limit_wei: int = SPEND_LIMIT_WEI) -> Account:
+    async def open_account(
+        self, spend_limit_wei: int = SPEND_LIMIT_WEI, *, payer: str | None = None
+    ) -> Account:
         account_id = f"test-{secrets.token_hex(4)}"
-        body = {"account_id": account_id, "spend_limit_wei": str(spend_limit_wei)}
+        body = {"account_id": account_id, "spend_limit_wei": str(spend_limit_wei), "payer": payer}
         opened = await self.call("POST", "/v1/accounts", body=body)
         assert opened.status == 201, opened
+        return await self.issue_key(account_id)
+
+    async def issue_key(self, account_id: str) -> Account:
         return Account.of((await self.call("POST", f"/v1/accounts/{account_id}/keys", body={})).json)
+
+    async def rotate_payer(self, account: Account, payer: str) -> Account:
+        """Let another payer pay for the account's next keys, and issue one."""
+        path = f"/v1/accounts/{account.account_id}/payer"
+        answer = await self.call("PUT", path, body={"payer": payer})
+        assert answer.status == 200, answer
+        return await self.issue_key(account.account_id)
 
     async def revoke_key(self, account: Account) -> None:
         answer = await self.call("DELETE", f"/v1/accounts/{account.account_id}/keys/{account.key_id}")

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -24,8 +25,10 @@ from tilt.slot import Slot
 
 pytestmark = pytest.mark.anyio
 
+NOW = datetime(2031, 5, 17, 8, 30, tzinfo=UTC)
 NATS_USERS = (bus_user("accounts"), bus_user("edge"), bus_user("quota"))
 HASH = "ab" * 32
+DEFAULT, SECOND, THIRD = ("0x" + digits * 20 for digits in ("1a", "2b", "3c"))
 
 
 @dataclass
@@ -45,7 +48,12 @@ async def world(postgres: infra.Postgres, nats: infra.Nats, slot: Slot) -> Async
     bucket = BucketReader(edge, contract.IDENTITIES)
     with postgres.database("accounts") as database:
         dsn = database.dsn("accounts")
-        settings = {"POSTGRES_DSN": dsn, "NATS_URL": nats.url("accounts"), "CREATE_TABLES": "true"}
+        settings = {
+            "POSTGRES_DSN": dsn,
+            "NATS_URL": nats.url("accounts"),
+            "CREATE_TABLES": "true",
+            "DEFAULT_PAYER": DEFAULT.upper().replace("X", "x"),
+        }
         async with service("accounts", slot.port("accounts"), settings, directory / "accounts.log"):
             following = asyncio.create_task(bucket.run())
             await until(lambda: bucket.ready)
@@ -97,7 +105,12 @@ async def test_a_key_is_in_the_bucket_when_its_command_is_answered(world: World,
     stored = await world.admin.jetstream().get_last_msg(f"KV_{contract.IDENTITIES}", f"$KV.*.*.{key_id}")
     assert stored.data is not None
     assert contract.Identity.model_validate_json(stored.data) == contract.Identity(
-        key_id=key_id, account_id=account_id, user_id=None, secret_hash=HASH, status="active"
+        key_id=key_id,
+        account_id=account_id,
+        user_id=None,
+        secret_hash=HASH,
+        status="active",
+        payer=DEFAULT,
     )
     await until(lambda: world.bucket.get(key_id) is not None)
 
@@ -119,9 +132,53 @@ async def test_a_suspension_reaches_each_key_and_a_revocation_stays(world: World
     await until(lambda: statuses() == ["revoked", "active"])
 
 
+async def test_a_rotation_leaves_each_issued_key_its_payer(world: World) -> None:
+    opened = await ask(
+        world.edge, contract.OpenAccount(account_id="rotated", payer=SECOND), contract.AccountView
+    )
+    first = await issue(world, "rotated")
+    rotate = contract.SetPayer(account_id="rotated", payer=THIRD)
+    rotated = await ask(world.edge, rotate, contract.AccountView)
+    again = await ask(world.edge, rotate, contract.AccountView)
+    second = await issue(world, "rotated")
+    for change in (
+        contract.SuspendAccount(account_id="rotated", reason="unpaid"),
+        contract.ResumeAccount(account_id="rotated"),
+    ):
+        await ask(world.edge, change, contract.AccountView)
+
+    keys = await ask(world.edge, contract.ListApiKeys(account_id="rotated"), contract.ApiKeyPage)
+    found = await ask(world.edge, contract.FindIdentity(key_id=first), contract.Identity)
+
+    assert (opened.payer, rotated.payer, again) == (SECOND, THIRD, rotated)
+    assert {view.key_id: view.payer for view in keys.keys} == {first: SECOND, second: THIRD}
+    assert found.payer == SECOND
+    for key_id, payer in ((first, SECOND), (second, THIRD)):
+        stored = await world.admin.jetstream().get_last_msg(f"KV_{contract.IDENTITIES}", f"$KV.*.*.{key_id}")
+        assert contract.Identity.model_validate_json(stored.data or b"").payer == payer
+
+
+async def test_a_payer_is_set_behind_the_back_of_another_process(world: World) -> None:
+    """Each has the account in memory; what the other stored decides."""
+    env = postgres_env(world.dsn, "accounts", create_tables=False)
+    one, other = Accounts(PostgresDirectory, env), Accounts(PostgresDirectory, env)
+    one.open_account("raced", payer=SECOND, at=NOW)
+    other.issue_key(account_id="raced", key_id=new_key_id(), user_id=None, secret_hash=HASH, at=NOW)
+    one.set_payer("raced", THIRD, at=NOW)
+
+    issued = other.issue_key(account_id="raced", key_id=new_key_id(), user_id=None, secret_hash=HASH, at=NOW)
+
+    for each in (one, other):
+        each.close()
+    assert issued.payer == THIRD
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [
+        (contract.SetPayer(account_id="nobody", payer=SECOND), "account_not_found"),
+        (contract.SetPayer(account_id="nobody", payer="0xno"), "account_not_found"),
+        (contract.OpenAccount(account_id="misspelt", payer="0xno"), "bad_id"),
         (contract.SuspendAccount(account_id="nobody", reason="unpaid"), "account_not_found"),
         (contract.OpenAccount(account_id="No Good"), "bad_id"),
         (contract.FindIdentity(key_id="unknownKeyId"), "key_not_found"),
@@ -179,7 +236,9 @@ async def test_the_log_is_relayed_and_readable_as_a_chain(world: World, nats: in
 
     assert page.entries == relayed
     assert [entry.previous_position for entry in page.entries] == [before, page.entries[0].position]
-    assert page.entries[1].event == {"account_id": "relayed", "key_id": key_id, "user_id": None}
+    assert page.entries[0].event == {"account_id": "relayed", "payer": DEFAULT}
+    issued = {"account_id": "relayed", "key_id": key_id, "user_id": None, "payer": DEFAULT}
+    assert page.entries[1].event == issued
 
 
 async def test_a_wiped_bucket_is_written_again(world: World, account_id: str) -> None:
@@ -249,6 +308,26 @@ def rows(dsn: str) -> list[object]:
     with psycopg.connect(dsn) as connection:
         found = connection.execute("SELECT * FROM accounts.accounts ORDER BY 1").fetchall()
         return [*found, *connection.execute("SELECT * FROM accounts.api_keys ORDER BY 1").fetchall()]
+
+
+async def test_tables_from_before_there_were_payers_are_kept(world: World, account_id: str) -> None:
+    key_id = await issue(world, account_id)
+    with psycopg.connect(world.dsn) as connection:
+        connection.execute("ALTER TABLE accounts.accounts DROP COLUMN payer")
+        connection.execute("ALTER TABLE accounts.api_keys DROP COLUMN payer")
+
+    accounts = Accounts(PostgresDirectory, postgres_env(world.dsn, "accounts", create_tables=False))
+    directory = PostgresDirectory(accounts)
+    directory.create_tables()
+    kept = directory.identity(key_id)
+    rebuild.rebuild(accounts, directory)
+    rebuilt = directory.identity(key_id)
+    accounts.close()
+
+    assert kept is not None
+    assert rebuilt is not None
+    assert (kept.secret_hash, kept.payer) == (HASH, None)
+    assert rebuilt.payer == DEFAULT
 
 
 async def test_a_command_while_the_store_is_gone_is_a_fault(world: World) -> None:

@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,20 @@ class World:
     start: Callable[[], Awaitable[int]]
     end: Callable[[int], Awaitable[None]]
     pid: int  # of the first process
+    settings: dict[str, str]
     nonce: int = field(default=0)
 
     @property
     def payer(self) -> str:
         return self.plan.payer.lower()
+
+    @property
+    def second_key(self) -> str:
+        return self.plan.other_payer_keys[0]
+
+    @property
+    def second(self) -> str:
+        return address_of(self.second_key).lower()
 
     def head(self) -> ChainHead:
         entry = self.bucket.get("head")
@@ -104,13 +114,14 @@ class World:
         found = [entry for entry in await self.log() if entry.subject == event.subject]
         return [event.model_validate(entry.event) for entry in found]
 
-    def redeem(self, face_value: int) -> str:
-        """Redeem a winner, and return the transaction's hash."""
+    def redeem(self, face_value: int, *, payer_key: str = "") -> str:
+        """Redeem a winner of a payer, the first if none is named, and return the transaction's hash."""
         self.nonce += 1
+        payer_key = payer_key or self.plan.payer_key
         number, block_hash = self.chain.current_round()
         ticket = Ticket(
             recipient=self.plan.orchestrator,
-            sender=self.plan.payer,
+            sender=Account.from_key(payer_key).address,
             face_value=face_value,
             win_prob=2**256 - 1,
             sender_nonce=self.nonce,
@@ -118,7 +129,7 @@ class World:
             aux_data=number.to_bytes(32, "big") + block_hash,
         )
         message = encode_defunct(primitive=self.chain.ticket_hash(ticket))
-        signature = bytes(Account.sign_message(message, self.plan.payer_key).signature)
+        signature = bytes(Account.sign_message(message, payer_key).signature)
         receipt = self.chain.redeem(ticket, signature, RECIPIENT_RAND, key=self.plan.orchestrator_key)
         return "0x" + bytes(receipt["transactionHash"]).hex()
 
@@ -132,6 +143,7 @@ async def world(
         orchestrator_key="0x" + secrets.token_hex(32),
         deposit_wei=3 * ETHER + 1,
         reserve_wei=200 * ETHER + 7,
+        other_payer_keys=("0x" + secrets.token_hex(32),),
     )
     chain_node = Node(tmp_path)
     chain_node.start()
@@ -151,7 +163,7 @@ async def world(
         "RPC_URL": chain_node.url,
         "RPC_TIMEOUT_SECONDS": "1",
         "CONTROLLER_ADDRESS": chain.world.controller,
-        "PAYERS": f"{plan.payer},{STRANGER}",
+        "PAYERS": ",".join([plan.payer, *map(address_of, plan.other_payer_keys), STRANGER]),
         "POLL_SECONDS": "0.05",
         "SCAN_FROM_BLOCK": str(chain.world.first_block),
         "SCAN_BLOCKS": "7",
@@ -171,7 +183,7 @@ async def world(
 
     pid = await start()
     await until(lambda: bucket.ready and bucket.get("head") is not None)
-    yield World(chain_node, chain, plan, bucket, quota, admin, start, end, pid)
+    yield World(chain_node, chain, plan, bucket, quota, admin, start, end, pid, settings)
     for context in running.values():
         await context.__aexit__(None, None, None)
     following.cancel()
@@ -179,6 +191,14 @@ async def world(
     for client in (signer, quota, admin):
         await client.close()
     chain_node.stop(signal.SIGKILL)
+
+
+def _payers(told: Iterable[FundsObserved]) -> set[str]:
+    return {event.payer for event in told}
+
+
+def address_of(key: str) -> str:
+    return str(Account.from_key(key).address)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -212,8 +232,12 @@ async def test_the_first_observation_is_told_and_in_the_bucket(world: World) -> 
         0,
     )
     assert (world.funds(STRANGER).deposit, world.funds(STRANGER).reserve) == (0, 0)
-    observed = await eventually(lambda: world.told(FundsObserved), lambda told: len(told) == 2)
-    assert {event.payer: event.deposit for event in observed} == {world.payer: 3 * ETHER + 1, STRANGER: 0}
+    observed = await eventually(lambda: world.told(FundsObserved), lambda told: len(told) == 3)
+    assert {event.payer: event.deposit for event in observed} == {
+        world.payer: 3 * ETHER + 1,
+        world.second: 3 * ETHER + 1,
+        STRANGER: 0,
+    }
     assert {event.pool_size for event in observed} == {100}
     told = await eventually(lambda: world.told(RoundChanged), bool)
     assert told == [RoundChanged(round=number, round_hash=head.round_hash, ticket_validity_rounds=2)]
@@ -257,6 +281,60 @@ async def test_redeemed_tickets_are_told_with_what_was_paid(world: World) -> Non
     block: Any = world.chain.web3.eth.get_block(first.block)
     assert first.block_hash == "0x" + bytes(block["hash"]).hex()
     await until(lambda: world.funds().deposit == 0)
+
+
+async def test_each_of_two_payers_is_watched_by_itself(world: World) -> None:
+    untouched = world.funds(world.second)
+    world.chain.fund(world.plan.payer_key, deposit_wei=5, reserve_wei=7)
+    await until(lambda: world.funds().deposit == 3 * ETHER + 6)
+    assert (world.funds(world.second).deposit, world.funds(world.second).reserve) == (
+        untouched.deposit,
+        untouched.reserve,
+    )
+
+    world.chain.unlock(world.second_key)
+    await until(lambda: world.funds(world.second).withdraw_round > 0)
+    world.chain.cancel_unlock(world.second_key)
+    await until(lambda: world.funds(world.second).withdraw_round == 0)
+
+    async def unlocks(payer: str) -> list[bool]:
+        told = [event.withdraw_round > 0 for event in await world.told(FundsObserved) if event.payer == payer]
+        return [unlocking for unlocking, _ in groupby(told)]
+
+    assert await eventually(lambda: unlocks(world.second), lambda found: len(found) == 3) == [
+        False,
+        True,
+        False,
+    ]
+    assert await unlocks(world.payer) == [False]
+
+
+async def test_redemptions_of_two_payers_are_told_each_with_its_own(world: World) -> None:
+    world.redeem(ETHER)
+    world.redeem(2 * ETHER, payer_key=world.second_key)
+    world.redeem(9 * ETHER, payer_key=world.second_key)
+    world.redeem(ETHER // 2)
+
+    told = await eventually(lambda: world.told(TicketRedeemed), lambda told: len(told) == 4)
+
+    assert [event.payer for event in told] == [world.payer, world.second, world.second, world.payer]
+    # The second's deposit pays its second winner in part, and a hundredth of its reserve.
+    assert [event.paid for event in told] == [ETHER, 2 * ETHER, ETHER + 1 + 2 * ETHER, ETHER // 2]
+    await until(lambda: world.funds(world.second).deposit == 0)
+    assert world.funds().deposit == 3 * ETHER + 1 - ETHER - ETHER // 2
+
+
+async def test_a_payer_added_later_is_watched_from_then_on(world: World) -> None:
+    added = "0x" + "dc" * 20
+    await world.end(world.pid)
+    world.settings["PAYERS"] += f",{added}"
+
+    await world.start()
+    told = await eventually(lambda: world.told(FundsObserved), lambda told: added in _payers(told))
+
+    assert _payers(told) == {world.payer, world.second, STRANGER, added}
+    await until(lambda: world.bucket.ready and world.bucket.get(f"payer.{added}") is not None)
+    assert world.funds().deposit == 3 * ETHER + 1
 
 
 async def test_a_restart_resumes_and_tells_nothing_twice(world: World) -> None:

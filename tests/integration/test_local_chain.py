@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct
+from eth_typing import ChecksumAddress
 from hexbytes import HexBytes
 from web3 import Web3
 from web3.logs import DISCARD
@@ -34,6 +35,10 @@ DEADLINE_SECONDS = 20
 
 def new_key() -> str:
     return "0x" + secrets.token_hex(32)
+
+
+def address_of(key: str) -> ChecksumAddress:
+    return ChecksumAddress(Account.from_key(key).address)
 
 
 PLAN = Plan(
@@ -150,6 +155,22 @@ def test_a_deployment_for_another_payer_is_a_new_world(
 
     assert world.payer == other.payer
     assert world.ticket_broker != chain.world.ticket_broker
+
+
+def test_a_payer_added_to_a_world_is_funded_there_and_once(chain: LocalChain, shared_node: Node) -> None:
+    second = new_key()
+    plan = replace(PLAN, other_payer_keys=(second,))
+    first_before = chain.sender_info(PLAN.payer)
+
+    again = shared_node.deploy(plan)
+    funded = again.sender_info(address_of(second))
+    block = chain.web3.eth.block_number
+    shared_node.deploy(plan)
+
+    assert again.world == chain.world
+    assert funded == (PLAN.deposit_wei, 0, PLAN.reserve_wei, 0)
+    assert chain.sender_info(PLAN.payer) == first_before
+    assert chain.web3.eth.block_number == block
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,21 @@
-"""What a slot must not be: half of a state."""
+"""What a slot must not be, half of a state; and who knows of its payers."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tilt.chain.world import World as Deployment
 from tilt.chain.world import save
-from tilt.world import is_torn
+from tilt.slot import Slot, take
+from tilt.world import World, is_torn
+
+
+@pytest.fixture
+def slot(tmp_path: Path) -> Iterator[Slot]:
+    taken = take(tmp_path)
+    yield taken
+    taken.release()
 
 
 @pytest.fixture
@@ -39,3 +48,27 @@ def test_both_together_are_whole(tmp_path: Path, deployment: Deployment) -> None
     save(deployment, tmp_path / "chain")
 
     assert not is_torn(tmp_path)
+
+
+def test_every_payer_is_watched_and_the_signer_has_each_key(slot: Slot, deployment: Deployment) -> None:
+    world = World(slot)
+    world.chain_directory.mkdir()
+    save(deployment, world.chain_directory)
+    settings = {process.name: process.env or {} for process in world.services()}
+
+    first, second = world.payers
+    keys = settings["signer"]["SIGNER_DEVELOPMENT_KEY_PATH"].split(",")
+    assert settings["deposit_watcher"]["DEPOSIT_WATCHER_PAYERS"] == f"{first},{second}"
+    assert settings["accounts"]["ACCOUNTS_DEFAULT_PAYER"] == first
+    assert keys == [str(path) for path in world.payer_key_paths]
+    assert len({Path(key).read_text() for key in keys}) == 2
+    assert World(slot).payers == [first, second]
+
+
+def test_a_slot_of_one_payer_gets_a_second_and_keeps_the_first(slot: Slot) -> None:
+    [payer, _] = World(slot).payers
+    (slot.directory / "payer-2.key").unlink()
+
+    first, second = World(slot).payers
+
+    assert first == payer != second

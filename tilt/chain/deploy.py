@@ -29,13 +29,14 @@ GAS_MONEY_WEI = 1000 * 10**18
 
 @dataclass(frozen=True)
 class Plan:
-    """What the world is to be: whose keys, and what the payer starts with in the TicketBroker."""
+    """What the world is to be: whose keys, and what each payer starts with in the TicketBroker."""
 
     payer_key: str = field(repr=False)
     orchestrator_key: str = field(repr=False)
     deposit_wei: int
     reserve_wei: int
     pool_size: int = 100
+    other_payer_keys: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def payer(self) -> ChecksumAddress:
@@ -49,14 +50,15 @@ class Plan:
 def deploy(rpc_url: str, directory: Path, plan: Plan) -> World:
     """Make the world of this directory stand on the chain; what is there already is left alone.
 
-    An empty payer is funded, and a round is initialized if the chain has run past the last one.
+    Empty payers are funded, and a round is initialized if the chain has run past the last one.
     """
     web3 = Web3(HTTPProvider(rpc_url))
     known = worlds.load(directory)
     world = known if known and _stands(web3, known, plan) else _build(web3, plan)
     chain = LocalChain(rpc_url, world)
     chain.ensure_round_initialized()
-    _fund_if_empty(chain, plan)
+    for key in (plan.payer_key, *plan.other_payer_keys):
+        _fund_if_empty(chain, key, plan)
     if world is not known:
         keep_state(rpc_url, directory)
         worlds.save(world, directory)
@@ -124,12 +126,13 @@ def _register_orchestrator(livepeer: "_Livepeer", bonding: Contract, plan: Plan)
     set_balance(livepeer.web3, plan.orchestrator, GAS_MONEY_WEI)
 
 
-def _fund_if_empty(chain: LocalChain, plan: Plan) -> None:
-    info = chain.sender_info(plan.payer)
+def _fund_if_empty(chain: LocalChain, payer_key: str, plan: Plan) -> None:
+    payer = _address(payer_key)
+    info = chain.sender_info(payer)
     if info.deposit or info.reserve:
         return
-    set_balance(chain.web3, plan.payer, plan.deposit_wei + plan.reserve_wei + GAS_MONEY_WEI)
-    chain.fund(plan.payer_key, deposit_wei=plan.deposit_wei, reserve_wei=plan.reserve_wei)
+    set_balance(chain.web3, payer, plan.deposit_wei + plan.reserve_wei + GAS_MONEY_WEI)
+    chain.fund(payer_key, deposit_wei=plan.deposit_wei, reserve_wei=plan.reserve_wei)
     chain.mine(BLOCKS_TO_FINALITY)
 
 

@@ -1,4 +1,4 @@
-"""`/v1/accounts`: accounts, their keys and their limits."""
+"""`/v1/accounts`: accounts, their payers, their keys and their limits."""
 
 from base64 import b64encode
 from typing import Annotated
@@ -9,10 +9,11 @@ from pydantic_core import to_json
 from contracts import accounts as contract
 from contracts import quota
 from services.edge import keys
+from services.edge.problems import UNPROCESSABLE, FieldError, Refused
 from services.edge.routes import cursor, models
 from services.edge.routes.access import NEEDS_ADMINISTRATOR, NEEDS_KEY, ReadableAccount, TheParts
 from services.edge.routes.models import AccountId
-from shared.bus import ask
+from shared.bus import CommandRefusedError, ask
 
 router = APIRouter(prefix="/v1/accounts", tags=["Accounts"])
 
@@ -22,7 +23,9 @@ type PathAccountId = Annotated[AccountId, Path()]
 @router.post("", status_code=201, dependencies=NEEDS_ADMINISTRATOR)
 async def open_account(body: models.NewAccount, parts: TheParts) -> models.Account:
     """Open an account. Opening it again changes nothing and answers the same."""
-    command = contract.OpenAccount(account_id=body.account_id)
+    if body.payer is not None:
+        await _require_known(parts, body.account_id, body.payer)
+    command = contract.OpenAccount(account_id=body.account_id, payer=body.payer)
     opened = await ask(parts.client, command, contract.AccountView)
     if body.spend_limit_wei is not None:
         await _set_limit(parts, body.account_id, body.spend_limit_wei)
@@ -60,6 +63,14 @@ async def suspend_account(
 async def resume_account(account_id: PathAccountId, parts: TheParts) -> models.Account:
     """End a suspension."""
     command = contract.ResumeAccount(account_id=account_id)
+    return _account(await ask(parts.client, command, contract.AccountView))
+
+
+@router.put("/{account_id}/payer", dependencies=NEEDS_ADMINISTRATOR)
+async def set_payer(account_id: PathAccountId, body: models.NextPayer, parts: TheParts) -> models.Account:
+    """Choose who pays for the account's next keys. A key keeps the payer it was issued with."""
+    await _require_known(parts, account_id, body.payer)
+    command = contract.SetPayer(account_id=account_id, payer=body.payer)
     return _account(await ask(parts.client, command, contract.AccountView))
 
 
@@ -130,13 +141,28 @@ def sdk_token(public_url: str, key: keys.Key) -> str:
     return b64encode(to_json(content)).decode()
 
 
+async def _require_known(parts: TheParts, account_id: str, payer: str) -> None:
+    """Raise unless the payer's funds were observed and the signer has its key: or nothing gets signed."""
+    try:
+        await ask(parts.client, quota.ReadPool(payer=payer), quota.PoolView)
+        await parts.signatures.get(account_id, payer)
+    except CommandRefusedError as refused:
+        if refused.refusal.code not in {"pool_not_found", "payer_unknown"}:
+            raise
+        text = f"{payer} is none of our payers"
+        error = FieldError(field="body.payer", message=text)
+        raise Refused(UNPROCESSABLE, "unknown_payer", text, errors=[error]) from refused
+
+
 async def _set_limit(parts: TheParts, account_id: str, wei: str) -> quota.BudgetView:
     command = quota.SetSpendLimit(account_id=account_id, spend_limit=int(wei))
     return await ask(parts.client, command, quota.BudgetView)
 
 
 def _account(view: contract.AccountView) -> models.Account:
-    return models.Account(account_id=view.account_id, status=view.status, opened_at=view.opened_at)
+    return models.Account(
+        account_id=view.account_id, status=view.status, opened_at=view.opened_at, payer=view.payer
+    )
 
 
 def _key(view: contract.ApiKeyView) -> models.Key:
@@ -146,6 +172,7 @@ def _key(view: contract.ApiKeyView) -> models.Key:
         user_id=view.user_id,
         status=view.status,
         issued_at=view.issued_at,
+        payer=view.payer,
     )
 
 

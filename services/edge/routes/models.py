@@ -3,13 +3,24 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+
+from services.edge.addresses import read_address
 
 WEI_MAX = 2**256 - 1
 
 type AccountId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{3,64}$")]
 type KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{12}$")]
 type OpaqueId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+type PayerAddress = Annotated[
+    str,
+    AfterValidator(read_address),
+    Field(
+        description="The payer's Ethereum address, in lower case or with the checksum of EIP-55.",
+        examples=["0x00000000000000000000000000000000000000aa"],
+        json_schema_extra={"pattern": "^0x[0-9a-fA-F]{40}$"},
+    ),
+]
 type WeiIn = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9]{1,77}$"),
@@ -27,6 +38,9 @@ class Body(BaseModel):
 class NewAccount(Body):
     account_id: AccountId = Field(description="Yours to choose; it says nothing about a person.")
     spend_limit_wei: WeiIn | None = Field(default=None, description="What the account may spend in all.")
+    payer: PayerAddress | None = Field(
+        default=None, description="Who pays for its keys; the clearinghouse's default if none is named."
+    )
 
 
 class Suspension(Body):
@@ -43,10 +57,17 @@ class SpendLimit(Body):
     spend_limit_wei: WeiIn
 
 
+class NextPayer(Body):
+    payer: PayerAddress
+
+
 class Account(BaseModel):
     account_id: str
     status: Literal["open", "suspended"]
     opened_at: datetime
+    payer: str | None = Field(
+        description="Who pays for its next keys; null: the clearinghouse's first payer."
+    )
 
 
 class AccountPage(BaseModel):
@@ -60,6 +81,9 @@ class Key(BaseModel):
     user_id: str | None
     status: Literal["active", "revoked"]
     issued_at: datetime
+    payer: str | None = Field(
+        description="Who pays for what it asks, as long as it lives; null: the clearinghouse's first payer."
+    )
 
 
 class KeyPage(BaseModel):
@@ -139,6 +163,8 @@ class Session(BaseModel):
     tickets: int
     cost_wei: WeiOut
     allowance_left_wei: WeiOut
+    payer: str
+    summary: str = Field(description="Where it stands, in a sentence.")
 
 
 class TimelineEntry(BaseModel):
@@ -152,11 +178,12 @@ class Timeline(BaseModel):
 
     session_id: str
     account_id: str
+    summary: str = Field(description="Where it stands, in a sentence.")
     timeline: list[TimelineEntry]
 
 
 class Pool(BaseModel):
-    """The payer's deposit and reserve, and what they cover."""
+    """One payer's deposit and reserve, and what they cover."""
 
     payer: str
     deposit_wei: WeiOut
@@ -168,6 +195,12 @@ class Pool(BaseModel):
     observed_at: datetime
 
 
+class Pools(BaseModel):
+    """Every payer's pool, by address. No payer's tickets draw on another's."""
+
+    pools: list[Pool]
+
+
 class Me(BaseModel):
     """Whose key this is."""
 
@@ -175,3 +208,4 @@ class Me(BaseModel):
     account_id: str | None = None
     user_id: str | None = None
     key_id: str | None = None
+    payer: str | None = Field(default=None, description="Whose tickets it pays with, as long as it lives.")

@@ -1,4 +1,4 @@
-"""What was used: `/v1/usage`, sessions and their timelines, the pool, and `/v1/me`."""
+"""What was used: `/v1/usage`, sessions and their timelines, the pools, and `/v1/me`."""
 
 from typing import Annotated
 
@@ -28,6 +28,9 @@ type To = Annotated[AwareDatetime | None, Query(alias="to", description="End, ex
 type Groups = Annotated[list[metering.GroupKey], Query(description="Sum by these.", max_length=6)]
 type UserId = Annotated[models.OpaqueId | None, Query(description="Of this user only.")]
 type SessionId = Annotated[models.OpaqueId, Path()]
+type OfPayer = Annotated[
+    models.PayerAddress | None, Query(alias="payer", description="Whose pool; needed if there are several.")
+]
 type OfAccount = Annotated[
     models.AccountId | None, Query(alias="account", description="Whose session; an administrator says.")
 ]
@@ -119,20 +122,17 @@ async def read_timeline(
     return models.Timeline.model_validate(view, from_attributes=True)
 
 
-@router.get("/pool", dependencies=NEEDS_ADMINISTRATOR, tags=["Pool"])
-async def read_pool(parts: TheParts) -> models.Pool:
-    """Read the payer's funds, and how much of them is at stake."""
-    view = await ask(parts.client, quota.ReadPool(), quota.PoolView)
-    return models.Pool(
-        payer=view.payer,
-        deposit_wei=view.deposit,
-        reserve_wei=view.reserve,
-        cover_wei=view.cover,
-        exposure_wei=view.exposure,
-        held_wei=view.held,
-        round=view.round,
-        observed_at=view.observed_at,
-    )
+@router.get("/pool", dependencies=NEEDS_ADMINISTRATOR, tags=["Pools"])
+async def read_pool(parts: TheParts, payer: OfPayer = None) -> models.Pool:
+    """Read one payer's funds, and how much of them is at stake."""
+    return _pool(await ask(parts.client, quota.ReadPool(payer=payer), quota.PoolView))
+
+
+@router.get("/pools", dependencies=NEEDS_ADMINISTRATOR, tags=["Pools"])
+async def list_pools(parts: TheParts) -> models.Pools:
+    """List the pools of all payers."""
+    page = await ask(parts.client, quota.ListPools(), quota.PoolPage)
+    return models.Pools(pools=[_pool(view) for view in page.pools])
 
 
 @router.get("/me", dependencies=NEEDS_KEY, tags=["Keys"])
@@ -141,7 +141,11 @@ async def read_me(caller: AnyCaller) -> models.Me:
     if isinstance(caller, Administrator):
         return models.Me(role="administrator")
     return models.Me(
-        role="account", account_id=caller.account_id, user_id=caller.user_id, key_id=caller.key_id
+        role="account",
+        account_id=caller.account_id,
+        user_id=caller.user_id,
+        key_id=caller.key_id,
+        payer=caller.payer,
     )
 
 
@@ -159,6 +163,19 @@ async def _sessions(parts: TheParts, asked: metering.ListSessions) -> models.Ses
     rows = [models.SessionRow.model_validate(row, from_attributes=True) for row in page.sessions]
     following = cursor.next_of(page.sessions, asked.limit, lambda row: [row.session_id])
     return models.SessionPage(sessions=rows, next=following)
+
+
+def _pool(view: quota.PoolView) -> models.Pool:
+    return models.Pool(
+        payer=view.payer,
+        deposit_wei=view.deposit,
+        reserve_wei=view.reserve,
+        cover_wei=view.cover,
+        exposure_wei=view.exposure,
+        held_wei=view.held,
+        round=view.round,
+        observed_at=view.observed_at,
+    )
 
 
 async def _session(parts: TheParts, account_id: str, session_id: str) -> signer.SessionView:

@@ -9,6 +9,14 @@ from services.quota.domain.refusal import RETRY_AFTER_SECONDS, AllowanceRefusal
 from shared.money import Wei
 
 
+class PoolUnknown(AllowanceRefusal):
+    """The deposit watcher has told nothing of this payer."""
+
+    def __init__(self, payer: str) -> None:
+        text = f"no funds of payer {payer} were observed"
+        super().__init__(503, "pool_unknown", text, RETRY_AFTER_SECONDS)
+
+
 class Pool(Aggregate):
     """A payer's deposit against what may still be drawn from it: the exposure.
 
@@ -72,7 +80,7 @@ class Pool(Aggregate):
 
     def check_may_hold(self, amount: Wei) -> None:
         if self.observed_at is None:
-            raise AllowanceRefusal(503, "pool_unknown", "Service Unavailable Error", RETRY_AFTER_SECONDS)
+            raise PoolUnknown(self.payer)
         if self.exposure + amount > self.cover:
             raise AllowanceRefusal(503, "pool_exhausted", "Service Unavailable Error", RETRY_AFTER_SECONDS)
 

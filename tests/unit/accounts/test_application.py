@@ -8,12 +8,19 @@ from psycopg.rows import DictRow
 
 from services.accounts.application import Accounts
 from services.accounts.directory import AccountRow, IdentityRow, KeyRow
-from services.accounts.domain import AccountNotFound, AccountSuspended, KeyIdTaken, KeyNotFound
+from services.accounts.domain import (
+    AccountIdTaken,
+    AccountNotFound,
+    AccountSuspended,
+    KeyIdTaken,
+    KeyNotFound,
+)
 from shared.store import Effect
 
 NOW = datetime(2031, 5, 17, 8, 30, tzinfo=UTC)
 HASH = "ab" * 32
 KEY_ID = "k3yIdOf12Ltr"
+PAYER, OTHER = "0x" + "1a" * 20, "0x" + "2b" * 20
 
 
 class FakeDirectory:
@@ -52,7 +59,9 @@ class FakeDirectory:
 
     def _identity(self, row: KeyRow) -> IdentityRow:
         suspended = self.account_rows[row.account_id].suspended
-        return IdentityRow(row.key_id, row.account_id, row.user_id, row.secret_hash, row.revoked, suspended)
+        return IdentityRow(
+            row.key_id, row.account_id, row.user_id, row.secret_hash, row.revoked, suspended, row.payer
+        )
 
 
 def _nothing(_: Cursor[DictRow]) -> None:
@@ -154,3 +163,40 @@ def test_pages_follow_one_another(accounts: Accounts) -> None:
     rest = accounts.accounts(after=first[-1].account_id, limit=2)
 
     assert [row.account_id for row in first + rest] == ["ant", "bee", "cat"]
+
+
+def test_a_key_keeps_for_life_the_payer_its_account_had(accounts: Accounts) -> None:
+    accounts.open_account("acme", payer=PAYER, at=NOW)
+    first = issue(accounts)
+    accounts.set_payer("acme", OTHER, at=NOW)
+    second = issue(accounts, "anotherKeyId")
+    accounts.revoke_key(account_id="acme", key_id=KEY_ID, at=NOW)
+
+    assert (first.payer, second.payer) == (PAYER, OTHER)
+    assert issue(accounts).payer == PAYER
+    assert [accounts.identity(key_id).payer for key_id in (KEY_ID, "anotherKeyId")] == [PAYER, OTHER]
+    assert accounts.account("acme").payer == OTHER
+
+
+def test_an_account_is_opened_with_the_default_payer_unless_it_names_one() -> None:
+    accounts = Accounts(lambda _: FakeDirectory(), default_payer=PAYER)
+    later = Accounts(lambda _: FakeDirectory())
+
+    assert accounts.open_account("acme", at=NOW).payer == PAYER
+    assert accounts.open_account("bolt", payer=OTHER, at=NOW).payer == OTHER
+    assert later.open_account("acme", at=NOW).payer is None
+
+
+def test_opening_again_with_another_payer_is_refused(accounts: Accounts) -> None:
+    first = accounts.open_account("acme", payer=PAYER, at=NOW)
+
+    assert accounts.open_account("acme", payer=PAYER, at=NOW) == first
+    assert accounts.open_account("acme", at=NOW) == first
+    with pytest.raises(AccountIdTaken):
+        accounts.open_account("acme", payer=OTHER, at=NOW)
+    assert topics(accounts) == ["accounts.account_opened"]
+
+
+def test_a_missing_account_has_no_payer_to_set(accounts: Accounts) -> None:
+    with pytest.raises(AccountNotFound):
+        accounts.set_payer("acme", PAYER, at=NOW)

@@ -5,6 +5,7 @@ import pytest
 from services.accounts.domain import (
     KEYS_MAX,
     Account,
+    AccountIdTaken,
     AccountSuspended,
     ApiKey,
     BadId,
@@ -15,6 +16,7 @@ from services.accounts.domain import (
 NOW = datetime(2031, 5, 17, 8, 30, tzinfo=UTC)
 LATER = NOW + timedelta(days=3)
 HASH = "ab" * 32
+PAYER, OTHER = "0x" + "1a" * 20, "0x" + "2b" * 20
 
 
 def new_key(*, key_id: str = "k3yIdOf12Ltr", user_id: str | None = None, secret_hash: str = HASH) -> ApiKey:
@@ -106,3 +108,33 @@ def test_revoking_twice_stores_one_event() -> None:
     key.revoke(at=LATER)
 
     assert [type(event) for event in key.collect_events()] == [ApiKey.Issued, ApiKey.Revoked]
+
+
+def test_setting_the_payer_it_has_stores_nothing() -> None:
+    account = Account.open("acme", payer=PAYER, at=NOW)
+    account.set_payer(PAYER, at=LATER)
+    account.set_payer(OTHER, at=LATER)
+    account.set_payer(OTHER, at=LATER)
+
+    assert [type(event) for event in account.collect_events()] == [Account.Opened, Account.PayerSet]
+    assert account.payer == OTHER
+
+
+def test_a_repeated_opening_is_one_with_the_payer_it_had_then() -> None:
+    account = Account.open("acme", payer=PAYER, at=NOW)
+    account.set_payer(OTHER, at=LATER)
+
+    account.require_same(payer=PAYER)
+    account.require_same(payer=None)
+    with pytest.raises(AccountIdTaken):
+        account.require_same(payer=OTHER)
+
+
+@pytest.mark.parametrize("payer", ["", "0x", "1a" * 20, "0x" + "1A" * 20, "0x" + "1a" * 21, PAYER + "\n"])
+def test_a_payer_of_another_form_is_refused(payer: str) -> None:
+    account = Account.open("acme", at=NOW)
+
+    with pytest.raises(BadId, match="payer"):
+        account.set_payer(payer, at=LATER)
+    with pytest.raises(BadId, match="payer"):
+        Account.open("acme", payer=payer, at=NOW)

@@ -9,14 +9,14 @@ from contracts.accounts import AccountResumed, AccountSuspended, ApiKeyRevoked
 from contracts.deposit_watcher import FundsObserved, RoundChanged
 from contracts.message import Event, LogEntry
 from contracts.signer import PaymentSigned, SessionClosed
-from services.quota.application import Answer, Quota
+from services.quota.application import Answer, PoolNotFound, Quota
 from services.quota.domain.budget import Ask, Budget
 from services.quota.domain.pool import Pool
 from services.quota.domain.refusal import AllowanceRefusal
 from shared.money import Wei
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-PAYER = "0x" + "11" * 20
+PAYER, OTHER = "0x" + "11" * 20, "0x" + "22" * 20
 LIMIT = Wei(1000)
 
 
@@ -30,9 +30,12 @@ class Ledger:
     def __init__(self, deposit: int = 10**6) -> None:
         self.quota = Quota(LIMIT)
         self.position = 0
+        self.fund(PAYER, deposit)
+
+    def fund(self, payer: str, deposit: int) -> None:
         self.hear(
             FundsObserved(
-                payer=PAYER,
+                payer=payer,
                 deposit=deposit,
                 reserve=10**6,
                 withdraw_round=0,
@@ -55,17 +58,21 @@ class Ledger:
         )
         follow([entry], nothing)
 
-    def ask(self, session: str = "s1", number: int = 1, *, needed: int = 100, wanted: int = 0) -> Answer:
-        wish = Ask("account-1", "key-1", session, number, PAYER, Wei(needed), Wei(wanted or needed))
+    def ask(
+        self, session: str = "s1", number: int = 1, *, needed: int = 100, wanted: int = 0, payer: str = PAYER
+    ) -> Answer:
+        wish = Ask("account-1", "key-1", session, number, payer, Wei(needed), Wei(wanted or needed))
         [answer] = self.quota.grant_all([wish], NOW)
         return answer
 
-    def refusal(self, session: str = "s1", number: int = 1, *, needed: int = 100) -> AllowanceRefusal:
-        answer = self.ask(session, number, needed=needed)
+    def refusal(
+        self, session: str = "s1", number: int = 1, *, needed: int = 100, payer: str = PAYER
+    ) -> AllowanceRefusal:
+        answer = self.ask(session, number, needed=needed, payer=payer)
         assert isinstance(answer, AllowanceRefusal)
         return answer
 
-    def paid(self, session: str, cost: int, *, made: int = 10) -> None:
+    def paid(self, session: str, cost: int, *, made: int = 10, payer: str = PAYER) -> None:
         payment = PaymentSigned(
             account_id="account-1",
             session_id=session,
@@ -73,7 +80,7 @@ class Ledger:
             app="app",
             job_type="live",
             recipient="0x" + "22" * 20,
-            payer=PAYER,
+            payer=payer,
             tickets=1,
             cost=cost,
             face_value=1000,
@@ -217,6 +224,81 @@ def test_exposure_never_passes_the_deposit() -> None:
     refusal = ledger.refusal("s2", needed=1)
 
     assert (refusal.status, refusal.reason) == (503, "pool_exhausted")
+
+
+def test_each_payers_pool_has_an_exposure_of_its_own(ledger: Ledger) -> None:
+    ledger.fund(OTHER, 500)
+    ledger.ask("s1", needed=100, wanted=300)
+    ledger.ask("s2", needed=50, payer=OTHER)
+
+    ledger.paid("s2", 20, payer=OTHER)
+    ledger.closed("s1", 0)
+
+    other = ledger.quota.pool(OTHER)
+    assert (ledger.pool.held, ledger.pool.exposure) == (0, 0)
+    assert (other.held, other.exposure, other.cover) == (30, 50, 500)
+    assert ledger.stand() == (30, 20, 950)
+
+
+def test_payments_of_two_payers_in_one_batch_go_to_their_pools(ledger: Ledger) -> None:
+    ledger.fund(OTHER, 500)
+    ledger.ask("s1", needed=100)
+    ledger.ask("s2", needed=60, payer=OTHER)
+    payments = [("s1", PAYER, 30), ("s2", OTHER, 7), ("s1", PAYER, 1), ("s2", OTHER, 2)]
+    entries = [
+        LogEntry(
+            epoch=1,
+            position=position + 1,
+            previous_position=position,
+            subject=PaymentSigned.subject,
+            at=NOW,
+            event={
+                "account_id": "account-1",
+                "session_id": session,
+                "payer": payer,
+                "cost": str(cost),
+                "creation_round": 10,
+            },
+        )
+        for position, (session, payer, cost) in enumerate(payments)
+    ]
+
+    ledger.quota.follow_spend(entries, nothing)
+
+    other = ledger.quota.pool(OTHER)
+    assert (ledger.pool.held, ledger.pool.costs) == (69, {"10": 31})
+    assert (other.held, other.costs) == (51, {"10": 9})
+
+
+def test_an_exhausted_pool_refuses_while_another_grants() -> None:
+    ledger = Ledger(deposit=100)
+    ledger.fund(OTHER, 40)
+    ledger.ask("s1", needed=100)
+
+    assert ledger.refusal("s2", needed=1).reason == "pool_exhausted"
+    assert ledger.ask("s3", needed=10, wanted=90, payer=OTHER) == 40
+
+
+def test_an_unknown_payer_is_refused_by_its_name_and_gets_no_pool(ledger: Ledger) -> None:
+    refusal = ledger.refusal(payer=OTHER)
+
+    assert (refusal.status, refusal.reason) == (503, "pool_unknown")
+    assert OTHER in str(refusal)
+    assert ledger.quota.absent([Pool.create_id(OTHER)])
+    with pytest.raises(PoolNotFound, match=OTHER):
+        ledger.quota.pool(OTHER)
+    assert ledger.stand() == (0, 0, 1000)
+
+
+def test_a_pool_whose_funds_nobody_saw_is_unknown(ledger: Ledger) -> None:
+    """As quota's store is written anew, spends may be heard of before funds."""
+    ledger.paid("s1", 20, payer=OTHER)
+
+    assert ledger.refusal(payer=OTHER).reason == "pool_unknown"
+    with pytest.raises(PoolNotFound):
+        ledger.quota.pool(OTHER)
+    ledger.fund(OTHER, 500)
+    assert ledger.quota.pool(OTHER).exposure == 20
 
 
 def test_tickets_leave_the_exposure_when_their_validity_ends(ledger: Ledger) -> None:

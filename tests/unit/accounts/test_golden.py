@@ -1,0 +1,73 @@
+"""Stored events as each version wrote them, the first of a topic first: they have to be readable for ever."""
+
+import json
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from eventsourcing.domain import Aggregate
+from eventsourcing.persistence import Notification, StoredEvent
+
+from contracts import accounts as contract
+from services.accounts.domain import Account, ApiKey
+from services.accounts.outbox import AccountsOutbox
+from shared.store import EventSourced
+from tests.architecture.test_contracts_only_grow import domain_classes
+
+GOLDEN: dict[str, list[str]] = json.loads((Path(__file__).parent / "golden.json").read_text())
+CASES = [(topic, state) for topic, states in GOLDEN.items() for state in states]
+
+
+def stored(topic: str, state: str) -> StoredEvent:
+    return StoredEvent(UUID(int=1), 1, topic, state.encode())
+
+
+@pytest.mark.parametrize(("topic", "state"), CASES)
+def test_stored_bytes_are_read_and_written_unchanged(topic: str, state: str) -> None:
+    mapper = EventSourced().mapper
+
+    assert mapper.to_stored_event(mapper.to_domain_event(stored(topic, state))) == stored(topic, state)
+
+
+def test_every_stored_event_has_its_golden_bytes() -> None:
+    events = {
+        found.TOPIC
+        for found in domain_classes()
+        if found.__module__ == "services.accounts.domain"
+        and not issubclass(found, Aggregate)
+        and not found.TOPIC.endswith(".event")
+    }
+
+    assert events == set(GOLDEN)
+
+
+@pytest.mark.parametrize("topic", [Account.Opened.TOPIC, ApiKey.Issued.TOPIC])
+def test_what_was_stored_before_there_were_payers_has_none(topic: str) -> None:
+    before = stored(topic, GOLDEN[topic][0])
+
+    opened = EventSourced().mapper.to_domain_event(before)
+    assert isinstance(opened, Account.Opened | ApiKey.Issued)
+    replayed = opened.mutate(None)
+
+    assert b"payer" not in before.state
+    assert replayed is not None
+    assert (replayed.account_id, replayed.payer) == ("acme", None)
+
+
+@pytest.mark.parametrize(
+    ("topic", "public"),
+    [
+        (Account.Opened.TOPIC, contract.AccountOpened(account_id="acme", payer=None)),
+        (
+            ApiKey.Issued.TOPIC,
+            contract.ApiKeyIssued(account_id="acme", key_id="k3yIdOf12Ltr", user_id="user-1", payer=None),
+        ),
+    ],
+)
+def test_what_was_stored_before_there_were_payers_is_still_told(topic: str, public: object) -> None:
+    before = stored(topic, GOLDEN[topic][0])
+    notification = Notification(before.originator_id, 1, topic, before.state, 1)
+
+    told, _ = AccountsOutbox(EventSourced().mapper).to_public(notification)
+
+    assert told == public
