@@ -48,6 +48,7 @@ def make_app(parts: Parts | None) -> FastAPI:
         default_response_class=LineResponse,
         generate_unique_id_function=lambda route: route.name,
         responses=RESPONSES,
+        redirect_slashes=False,  # it would send a client, with its key, to wherever Host points
     )
     app.state.parts = parts
     app.state.wire = wire.add_routes(app)

@@ -25,6 +25,8 @@ FOUND_SECONDS = 1.0  # the bucket has it by then
 ASKS_PER_SECOND = 20.0  # with a fitting checksum a key can be made up: they must not flood accounts
 ASKS_BURST = 50.0
 DUMMY_HASH = "0" * 64
+# Only the common spelling is remembered: of the others one key has too many.
+CANONICAL = b"Bearer "
 BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([\x21-\x7e]{1,256})")
 
 # Asks accounts; None if there is no such key. Raises ServiceUnavailableError.
@@ -135,7 +137,7 @@ class Authenticator:
         if not hmac.compare_digest(kept, self.hash(key)) or identity is None:
             raise KeyRefused("unknown API key")
         _require_active(identity)
-        if entry is not None:
+        if entry is not None and header.startswith(CANONICAL) and not header.startswith(CANONICAL + b" "):
             self._keep_hot(header, entry, identity)
         return identity
 

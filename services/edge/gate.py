@@ -154,6 +154,8 @@ def _head(scope: Scope) -> Headers:
 async def _body(head: Headers, receive: Receive) -> bytes:
     if head.get(b"content-encoding", b"identity").lower() != b"identity":
         raise OverLimit(415, "compressed_body", "compressed requests are not accepted")
+    if head.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        raise OverLimit(415, "compressed_body", "transfer encodings other than chunked are not accepted")
     length = head.get(b"content-length")
     if length is None and b"transfer-encoding" not in head:
         return b""

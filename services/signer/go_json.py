@@ -18,14 +18,15 @@ from services.signer.refusal import BadRequestError
 DEPTH_MAX = 20
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 BYTE_MAX = 255
-BASE64_QUANTUM = 4
+BASE64_QUANTUM, BASE64_PADDING_MAX = 4, 2
+INT64_DIGITS_MAX = 20
 BLANKS = " \t\r\n"
 # The two letters beyond ASCII that Go takes for one within it.
 GO_FOLDS = str.maketrans({"\u017f": "s", "\u212a": "k"})
 
 
 class Literal(str):
-    """A number with point or exponent, as it was written: read as a float it would lose digits."""
+    """A number with point or exponent, or of many digits, as it was written."""
 
     __slots__ = ()
 
@@ -114,7 +115,7 @@ class Fields:
         if "\n" in text or "\r" in text:
             text = text.replace("\n", "").replace("\r", "")
         try:
-            if len(text) % BASE64_QUANTUM:
+            if len(text) % BASE64_QUANTUM or text.count("=") > BASE64_PADDING_MAX:
                 raise ValueError("incorrect padding")
             return b64decode(text, validate=True)
         except (Base64Error, ValueError) as problem:
@@ -165,11 +166,17 @@ def _whole(value: Any) -> Any:
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def _integer(written: str) -> int | Literal:
+    return int(written) if len(written) <= INT64_DIGITS_MAX else Literal(written)
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_float=Literal, parse_constant=_no_constant)
+DECODER = json.JSONDecoder(
+    object_pairs_hook=_members, parse_float=Literal, parse_int=_integer, parse_constant=_no_constant
+)
 
 
 def _check_depth(value: Any, text: str) -> None:

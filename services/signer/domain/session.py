@@ -300,9 +300,10 @@ class PaymentSession(Aggregate):
             self.balance -= self.last_credit
         self.last_credit = tickets * self.ticket_ev(self.face_value, self.win_prob)
         self.balance += self.last_credit - self.fee(units)
+        # A clock that steps back must not have the same time billed again when it comes forward.
+        self.last_at = max(self.last_at, timestamp) if self.paid else timestamp
         self.sequence += 1
         self.spent = Wei(self.spent + cost)
-        self.last_at = timestamp
         self.last_digest = digest
         self.last_first_nonce = first_nonce
         self.last_nonce = first_nonce + tickets - 1

@@ -56,7 +56,9 @@ def test_bytes_are_base64_with_line_breaks_or_an_array_of_numbers() -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
-    assert parse_body('{"capability": "x", "nested": {"a": [1e400, -0.5]}}') == parse_body("{}")
+    unknown = '{"capability": "x", "nested": {"a": [1e400, -0.5]}, "digits": ' + "9" * 5000 + "}"
+
+    assert parse_body(unknown) == parse_body("{}")
 
 
 def test_a_name_that_comes_again_is_read_over_what_there_is() -> None:
@@ -180,7 +182,8 @@ def test_capabilities_have_to_be_readable() -> None:
         ('{"app": 1e3, "APP": "a"}', "app must be a string"),
         ('{"state": "x", "state": {}}', "state must be an object"),
         ('{"maxPrice": {"price": "x", "price": 1}}', "maxPrice.price is not a number"),
-        ('{"x": ' + "9" * 5000 + "}", "not JSON"),
+        ('{"orchestrator": "AAAA===="}', "orchestrator is not base64"),
+        ('{"inPixels": ' + "9" * 5000 + "}", "inPixels must be a whole number"),
     ],
 )
 def test_an_unreadable_body_is_400_by_name_and_stores_nothing(

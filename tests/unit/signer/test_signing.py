@@ -16,7 +16,7 @@ from services.signer.rules import Limits
 from services.signer.state import StateSeal
 from shared.money import Wei
 from tests.quotes import L1_BLOCK, PREVIOUS_HASH, ROUND, QuoteMaker, body, chain_view
-from tests.unit.signer.client import RICH, START, Signer, nonces, sequence_of
+from tests.unit.signer.client import RICH, START, Signer, nonces, sequence_of, state_of
 
 WIRE_ERROR = 400
 
@@ -210,6 +210,17 @@ def test_a_clock_that_steps_back_bills_nothing(signer: Signer, quote: QuoteMaker
     session_id = json.loads(b64decode(again["state"]["State"]))["StateID"]
     session = signer.signing.session("account-1", session_id)
     assert int(session.balance_wei) == 2 * 300 - 100
+
+
+def test_time_is_billed_once_however_the_clock_steps(signer: Signer, quote: QuoteMaker) -> None:
+    reply = signer.pay(body(quote.text()))
+    for seconds in (60, -60, 60, -30, 40):  # the furthest it ever stood is 70 s after the first
+        signer.wait(seconds)
+        outcome = signer.ask(body(quote.text(), state=reply["state"]))
+        reply = json.loads(outcome) if isinstance(outcome, str) else reply
+
+    session = signer.signing.session("account-1", state_of(reply)["StateID"])
+    assert int(session.balance_wei) == 100 * session.tickets - 10 * 80
 
 
 def test_nothing_is_signed_past_the_allowance(signer: Signer, quote: QuoteMaker) -> None:
