@@ -1,26 +1,32 @@
 """Puts the orchestrator together and keeps its clocks running."""
 
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 
 import structlog
-from aiohttp import web
 from coincurve import PrivateKey
 
 from tilt.orchestrator.addresses import Address, parse_address
 from tilt.orchestrator.auth_tokens import AuthTokens
 from tilt.orchestrator.chain import ChainReader, RpcChain
 from tilt.orchestrator.chain_view import ChainView
+from tilt.orchestrator.challenges import Repeats
+from tilt.orchestrator.faults import Faults
 from tilt.orchestrator.intake import Intake
 from tilt.orchestrator.journal import Journal
 from tilt.orchestrator.ledger import Ledger, SeenNonces
+from tilt.orchestrator.oddities import Oddities
+from tilt.orchestrator.offer import Offer
 from tilt.orchestrator.orchestrator import Orchestrator
 from tilt.orchestrator.quotes import Quotes
 from tilt.orchestrator.redemption import Redeemer, Redemption
-from tilt.orchestrator.server import Server
+from tilt.orchestrator.runners import Runners
+from tilt.orchestrator.serving import serving
 from tilt.orchestrator.sessions import Sessions
 from tilt.orchestrator.settings import Settings
 from tilt.orchestrator.signatures import public_key_address
@@ -28,7 +34,6 @@ from tilt.orchestrator.store import Store
 from tilt.orchestrator.web3_redeemer import Web3Redeemer
 from tilt.orchestrator.winners import Winners
 
-HEADER_MAX_BYTES = 2**20  # a hundred tickets are about 10 kB, above aiohttp's default
 CHAIN_POLL_SECONDS = 1
 DEBIT_POLL_SECONDS = 0.5
 REDEEM_POLL_SECONDS = 2
@@ -37,50 +42,36 @@ log = structlog.get_logger()
 
 
 def run(settings: Settings) -> None:
-    chain = RpcChain(settings.rpc_url, settings.world, _recipient(settings))
-    redeemer = Web3Redeemer(settings.rpc_url, settings.world, settings.key)
-    app = build_web_app(settings, chain=chain, redeemer=redeemer)
     # The default renderer shows local variables, keys among them.
     renderer = structlog.dev.ConsoleRenderer(
         colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
-    log.info("orchestrator_started", url=settings.url, app=settings.app)
-    web.run_app(
-        app,
-        host="127.0.0.1",
-        port=settings.port,
-        print=None,
-        access_log=None,
-        shutdown_timeout=1,
-        max_line_size=HEADER_MAX_BYTES,
-        max_field_size=HEADER_MAX_BYTES,
-    )
+    asyncio.run(_run_until_stopped(settings))
 
 
-def build_web_app(
-    settings: Settings,
-    *,
-    chain: ChainReader,
-    redeemer: Redeemer,
-    clock: Callable[[], float] = time.time,
-) -> web.Application:
-    """Compose everything; the chain, the redeemer and the clock are what tests replace."""
+async def _run_until_stopped(settings: Settings) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    chain = RpcChain(settings.rpc_url, settings.world, _recipient(settings))
+    redeemer = Web3Redeemer(settings.rpc_url, settings.world, settings.key)
+    async with running(settings, chain=chain, redeemer=redeemer, clock=time.time):
+        log.info("orchestrator_started", url=settings.url, tls_url=settings.tls_url)
+        await stopped.wait()
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, *, chain: ChainReader, redeemer: Redeemer, clock: Callable[[], float]
+) -> AsyncIterator[Orchestrator]:
+    """Run the whole orchestrator; the chain, the redeemer and the clock are what tests replace."""
     orchestrator = build_orchestrator(settings, chain=chain, clock=clock)
-    app = Server(orchestrator, app=settings.app).web_app()
-
-    async def background(_: web.Application) -> AsyncIterator[None]:
-        with ThreadPoolExecutor(max_workers=1) as executor:
-            redemption = Redemption(redeemer, orchestrator.winners, executor)
-            tasks = [asyncio.create_task(work) for work in _work(orchestrator, redemption)]
-            yield
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        async with serving(settings, orchestrator), _working(orchestrator, redeemer):
+            yield orchestrator
+    finally:
         orchestrator.store.close()
-
-    app.cleanup_ctx.append(background)
-    return app
 
 
 def build_orchestrator(settings: Settings, *, chain: ChainReader, clock: Callable[[], float]) -> Orchestrator:
@@ -89,7 +80,6 @@ def build_orchestrator(settings: Settings, *, chain: ChainReader, clock: Callabl
     nonces = SeenNonces.remembering(store.nonces())
     quotes = Quotes(
         recipient=_recipient(settings),
-        url=settings.url,
         terms=settings.terms,
         ticket_secret=store.secret("tickets"),
         tokens=AuthTokens(store.secret("auth_tokens")),
@@ -105,17 +95,37 @@ def build_orchestrator(settings: Settings, *, chain: ChainReader, clock: Callabl
         store=store,
     )
     return Orchestrator(
+        url=settings.url,
+        tls_url=settings.tls_url,
         view=ChainView(chain),
         quotes=quotes,
+        offer=Offer(base_price=settings.base_price, models={model.key: model for model in settings.models}),
+        runners=Runners(settings.runners),
         ledger=ledger,
-        sessions=Sessions(ledger, settings.capacity),
+        sessions=Sessions(ledger),
         nonces=nonces,
         winners=winners,
         journal=journal,
         intake=intake,
         store=store,
+        oddities=Oddities(quotes),
+        faults=Faults(),
+        repeats=Repeats(),
         clock=clock,
     )
+
+
+@asynccontextmanager
+async def _working(orchestrator: Orchestrator, redeemer: Redeemer) -> AsyncIterator[None]:
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        redemption = Redemption(redeemer, orchestrator.winners, executor)
+        tasks = [asyncio.create_task(work) for work in _work(orchestrator, redemption)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _work(orchestrator: Orchestrator, redemption: Redemption) -> list[Coroutine[None, None, None]]:

@@ -11,11 +11,11 @@ from fractions import Fraction
 
 import structlog
 
+from contracts.livepeer import payments_pb2 as pb
 from tilt.orchestrator.addresses import NOBODY, Address
 from tilt.orchestrator.chain import Funds, Head
-from tilt.orchestrator.headers import Presented
 from tilt.orchestrator.journal import Journal
-from tilt.orchestrator.ledger import Account, Ledger, SeenNonces
+from tilt.orchestrator.ledger import Account, Kind, Ledger, SeenNonces
 from tilt.orchestrator.messages import decode_params, decode_price
 from tilt.orchestrator.refusals import RefusedError
 from tilt.orchestrator.signatures import is_signed_by
@@ -26,6 +26,16 @@ from tilt.orchestrator.winners import Winner, Winners
 type SignedTicket = tuple[Ticket, bytes]
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A payment, and the manifest whose balance it raises."""
+
+    payment: pb.Payment
+    sender: Address
+    manifest_id: str
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +60,13 @@ class Intake:
     journal: Journal
     store: Store
 
-    def process(self, presented: Presented, *, head: Head, funds: Funds) -> None:
+    def process(self, received: Received, *, head: Head, funds: Funds) -> None:
         """Credit a payment's tickets; raise RefusedError for the first that is not good."""
-        payment = presented.payment
+        payment = received.payment
         if payment.HasField("ticket_params") and not payment.sender:
             raise RefusedError(400, "could not find sender for payment")
-        account = self.ledger.account(presented.sender, presented.manifest_id)
+        account = self.ledger.open(received.sender, received.manifest_id, received.kind)
+        account.payments += 1
         if not payment.HasField("ticket_params"):
             account.fix_price(Fraction(0))
             return
@@ -64,31 +75,21 @@ class Intake:
         price = decode_price(payment)
         params = decode_params(payment)
         account.fix_price(price)
-        batch = self._batch(presented, params, price, head, funds)
-        tickets = [
-            (Ticket(params, presented.sender, signed.sender_nonce), signed.sig)
-            for signed in payment.ticket_sender_params
-        ]
-        self._check_batch(tickets, batch)
-        self._credit(tickets, batch, account)
-
-    def _batch(
-        self,
-        presented: Presented,
-        params: TicketParams,
-        price: Fraction,
-        head: Head,
-        funds: Funds,
-    ) -> Batch:
-        rand = recipient_rand(params, secret=self.ticket_secret(), sender=presented.sender, price=price)
-        return Batch(
+        rand = recipient_rand(params, secret=self.ticket_secret(), sender=received.sender, price=price)
+        batch = Batch(
             params=params,
-            sender=presented.sender,
-            manifest_id=presented.manifest_id,
+            sender=received.sender,
+            manifest_id=received.manifest_id,
             recipient_rand=rand,
             head=head,
             funds=funds,
         )
+        tickets = [
+            (Ticket(params, received.sender, signed.sender_nonce), signed.sig)
+            for signed in payment.ticket_sender_params
+        ]
+        self._check_batch(tickets, batch)
+        self._credit(tickets, batch, account)
 
     def _check_batch(self, tickets: Sequence[SignedTicket], batch: Batch) -> None:
         """Refuse a whole batch before any of its tickets is touched."""
@@ -104,7 +105,7 @@ class Intake:
         for ticket, signature in tickets:
             fault = self._receive(ticket, signature, batch)
             if fault is None and first_fault is None:
-                account.balance += batch.params.expected_value
+                account.credit(batch.params.expected_value)
                 self.journal.ticket_accepted(ticket, batch.manifest_id)
             else:
                 reason = fault or f"not credited after: {first_fault}"

@@ -1,45 +1,78 @@
 """What senders have paid and used: balances per manifest, and the nonces already seen."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Self
+from typing import Literal, Self
 
 from tilt.orchestrator.addresses import Address
 
 ACCOUNTS_MAX = 10_000
 NONCES_MAX = 600
 
+# Which way a manifest was first paid.
+type Kind = Literal["runner", "live-video-to-video", "payment", "segment", "byoc"]
+
 
 @dataclass(slots=True)
 class Account:
-    """One sender's prepaid balance for one manifest, at the price its first payment fixed."""
+    """One sender's prepaid balance for one manifest; its first payment fixes the price it is quoted."""
 
-    balance: Fraction = Fraction(0)
+    sender: Address
+    manifest_id: str
+    kind: Kind
+    credited: Fraction = Fraction(0)
+    debited: Fraction = Fraction(0)
     price: Fraction | None = None  # none before the first payment
+    payments: int = 0
+    tickets: int = 0  # credited ones
+    units: int = 0
+
+    @property
+    def balance(self) -> Fraction:
+        return self.credited - self.debited
 
     def fix_price(self, price: Fraction) -> None:
         if self.price is None:
             self.price = price
 
-    def debit(self, units: int) -> bool:
+    def credit(self, expected_value: Fraction) -> None:
+        self.credited += expected_value
+        self.tickets += 1
+
+    def debit(self, units: int, price: Fraction) -> bool:
         """Take the fee for some units, or take nothing and say so."""
-        fee = units * (self.price or Fraction(0))
+        fee = units * price
         if fee > self.balance:
             return False
-        self.balance -= fee
+        self.charge(units, fee)
         return True
+
+    def charge(self, units: int, fee: Fraction) -> None:
+        """Take a fee for what was used already, whether or not the balance covers it."""
+        self.units += units
+        self.debited += fee
 
 
 class Ledger:
     def __init__(self) -> None:
         self._accounts: dict[tuple[Address, str], Account] = {}
 
-    def account(self, sender: Address, manifest_id: str) -> Account:
-        account = self._accounts.setdefault((sender, manifest_id), Account())
+    def __iter__(self) -> Iterator[Account]:
+        return iter(self._accounts.values())
+
+    def find(self, sender: Address, manifest_id: str) -> Account | None:
+        return self._accounts.get((sender, manifest_id))
+
+    def open(self, sender: Address, manifest_id: str, kind: Kind) -> Account:
+        """Return the account of a manifest, made at its first payment."""
+        account = self._accounts.setdefault((sender, manifest_id), Account(sender, manifest_id, kind))
         while len(self._accounts) > ACCOUNTS_MAX:
             del self._accounts[next(iter(self._accounts))]
         return account
+
+    def forget(self) -> None:
+        self._accounts.clear()
 
 
 @dataclass(slots=True)
@@ -75,3 +108,7 @@ class SeenNonces:
             if expiration_block <= l1_block:
                 del self._nonces_by_rand_hash[rand_hash]
                 del self._expiration_by_rand_hash[rand_hash]
+
+    def forget(self) -> None:
+        self._nonces_by_rand_hash.clear()
+        self._expiration_by_rand_hash.clear()

@@ -25,9 +25,14 @@ def encode_params(params: TicketParams) -> pb.TicketParams:
 
 def decode_params(payment: pb.Payment) -> TicketParams:
     """Read a payment's params; its expiration params travel beside them, not inside."""
-    if not payment.HasField("expiration_params") or payment.expiration_params.creation_round < 0:
+    if not payment.HasField("expiration_params"):
         raise RefusedError(400, "missing or invalid expiration params")
-    params, expiration = payment.ticket_params, payment.expiration_params
+    return decode_quoted_params(payment.ticket_params, payment.expiration_params)
+
+
+def decode_quoted_params(params: pb.TicketParams, expiration: pb.TicketExpirationParams) -> TicketParams:
+    if expiration.creation_round < 0:
+        raise RefusedError(400, "missing or invalid expiration params")
     numbers = (params.face_value, params.win_prob, params.seed, params.expiration_block)
     if any(len(number) > WORD_BYTES for number in numbers):
         raise RefusedError(400, "ticket params exceed 32 bytes")
@@ -50,6 +55,12 @@ def decode_price(payment: pb.Payment) -> Fraction:
     if price.price_per_unit < 0:
         raise RefusedError(400, "invalid expected price sent with payment")
     return Fraction(price.price_per_unit, price.pixels_per_unit)
+
+
+def price_of(payment: pb.Payment) -> Fraction:
+    """What a unit costs a payer; nothing, if the payment names no price."""
+    price = payment.expected_price
+    return Fraction(price.price_per_unit, price.pixels_per_unit or 1)
 
 
 def _hash_of_bytes(raw: bytes) -> bytes:

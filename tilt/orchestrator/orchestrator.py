@@ -1,27 +1,36 @@
-"""The orchestrator: quotes, sessions and payments of one recipient with one runner."""
+"""The orchestrator: what all ways to pay it share, that is quotes, credentials and balances."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from contracts.livepeer import payments_pb2 as pb
 from tilt.orchestrator.addresses import Address
-from tilt.orchestrator.auth_tokens import new_session_id
+from tilt.orchestrator.auth_tokens import AuthTokens
 from tilt.orchestrator.chain_view import ChainView
-from tilt.orchestrator.headers import Presented, read_headers
-from tilt.orchestrator.intake import Intake
+from tilt.orchestrator.challenges import Repeats
+from tilt.orchestrator.faults import Faults
+from tilt.orchestrator.headers import Admission, Presented, read_headers
+from tilt.orchestrator.intake import Intake, Received
 from tilt.orchestrator.journal import Journal
-from tilt.orchestrator.ledger import Ledger, SeenNonces
-from tilt.orchestrator.quotes import Quotes
-from tilt.orchestrator.refusals import RefusedError
+from tilt.orchestrator.ledger import Account, Kind, Ledger, SeenNonces
+from tilt.orchestrator.oddities import Oddities
+from tilt.orchestrator.offer import Offer
+from tilt.orchestrator.quotes import Asked, Quotes
+from tilt.orchestrator.runners import Runners
 from tilt.orchestrator.sessions import Sessions
 from tilt.orchestrator.store import Store
+from tilt.orchestrator.terms import Price
 from tilt.orchestrator.winners import Winners
 
 
 @dataclass(slots=True, kw_only=True)
 class Orchestrator:
+    url: str
+    tls_url: str | None  # none without a TLS port
     view: ChainView
     quotes: Quotes
+    offer: Offer
+    runners: Runners
     ledger: Ledger
     sessions: Sessions
     nonces: SeenNonces
@@ -29,40 +38,63 @@ class Orchestrator:
     journal: Journal
     intake: Intake
     store: Store
+    oddities: Oddities
     clock: Callable[[], float]
+    faults: Faults
+    repeats: Repeats
+    is_capped: bool = False  # "OrchestratorCapped" to everybody
 
-    async def challenge(self, sender: Address) -> tuple[str, pb.OrchestratorInfo]:
-        """Quote for a session that does not exist yet; its id comes with the quote."""
-        session_id = new_session_id()
-        return session_id, await self._quote(sender, session_id)
+    def read(self, payment_header: str, segment_header: str) -> Presented:
+        admission = Admission(
+            tokens=self.quotes.tokens,
+            ours=self.offer.requirements(),
+            now=self.clock(),
+            is_capped=self.is_capped,
+        )
+        return read_headers(payment_header, segment_header, admission)
 
-    async def refresh(self, sender: Address, session_id: str) -> pb.OrchestratorInfo:
-        self.sessions.check_is_active(session_id)
-        return await self._quote(sender, session_id)
+    async def quote(
+        self, sender: Address, session_id: str, *, price: Price, origin: str
+    ) -> pb.OrchestratorInfo:
+        asked = Asked(sender=sender, session_id=session_id, price=price, origin=origin)
+        return self.quotes.orchestrator_info(
+            asked,
+            head=self.view.head,
+            funds=await self.view.funds(sender),
+            pending=self.winners.pending(sender),
+        )
 
-    async def reserve(self, payment_header: str, segment_header: str) -> str:
-        """Open the session a quote was made for; an unpaid one is closed again."""
-        presented = self._read(payment_header, segment_header)
+    async def credit(self, received: Received) -> Account:
+        """Take a payment's tickets; raises RefusedError, though some of them may count."""
+        head = self.view.head
+        funds = await self.view.funds(received.sender)
+        self.intake.process(received, head=head, funds=funds)
+        self.journal.counters.payments_accepted += 1
+        return self.ledger.open(received.sender, received.manifest_id, received.kind)
+
+    async def credit_and_quote(
+        self, presented: Presented, *, manifest_id: str, kind: Kind, origin: str
+    ) -> pb.OrchestratorInfo:
+        """Take a payment and quote anew under the token that came with it.
+
+        The quote comes first, as in go-livepeer: a sender that gets none is not credited either.
+        """
         session_id = presented.auth_token.session_id
-        if presented.manifest_id != session_id:
-            raise RefusedError(403, "mismatched manifest and auth token")
-        self.sessions.reserve(session_id, presented.sender, self.clock())
-        try:
-            await self._process(presented)
-        except RefusedError as refusal:
-            self.sessions.release(session_id, refusal.text)
-            raise
-        return session_id
+        price = self.fixed_price(presented.sender, session_id) or self.offer.price(presented.capabilities)
+        info = await self.quote(presented.sender, session_id, price=price, origin=origin)
+        info.auth_token.CopyFrom(presented.auth_token)
+        received = Received(
+            payment=presented.payment, sender=presented.sender, manifest_id=manifest_id, kind=kind
+        )
+        await self.credit(received)
+        return self.oddities.applied(info, "result", presented.sender)
 
-    async def pay(self, session_id: str, payment_header: str, segment_header: str) -> pb.PaymentResult:
-        self.sessions.check_is_active(session_id)
-        presented = self._read(payment_header, segment_header)
-        if presented.manifest_id != session_id:
-            raise RefusedError(403, "mismatched manifest and session")
-        await self._process(presented)
-        info = pb.OrchestratorInfo(auth_token=presented.auth_token)
-        info.MergeFrom(await self._fresh_params(presented.sender, session_id))
-        return pb.PaymentResult(info=info)
+    def fixed_price(self, sender: Address, manifest_id: str) -> Price | None:
+        """Tell the price that the first payment of a manifest fixed, if there was one."""
+        account = self.ledger.find(sender, manifest_id)
+        if account is None or account.price is None:
+            return None
+        return Price.of(account.price)
 
     async def look_at_chain(self) -> None:
         await self.view.refresh()
@@ -71,32 +103,15 @@ class Orchestrator:
             self.store.forget_expired_nonces(self.view.last_head.l1_block)
 
     def renew_ticket_secret(self) -> None:
-        self.quotes.renew_ticket_secret()
-        self.store.replace_secret("tickets", self.quotes.ticket_secret)
+        """Forget what all params quoted so far were made with."""
+        self.quotes.ticket_secret = self.store.renew_secret("tickets")
 
-    def _read(self, payment_header: str, segment_header: str) -> Presented:
-        return read_headers(payment_header, segment_header, tokens=self.quotes.tokens, now=self.clock())
-
-    async def _process(self, presented: Presented) -> None:
-        head = self.view.head
-        funds = await self.view.funds(presented.sender)
-        self.intake.process(presented, head=head, funds=funds)
-        self.journal.payment_accepted()
-
-    async def _quote(self, sender: Address, session_id: str) -> pb.OrchestratorInfo:
-        return self.quotes.orchestrator_info(
-            sender,
-            session_id,
-            head=self.view.head,
-            funds=await self.view.funds(sender),
-            pending=self.winners.pending(sender),
-        )
-
-    async def _fresh_params(self, sender: Address, session_id: str) -> pb.OrchestratorInfo:
-        """Quote anew after a payment, which stands even where no new quote is possible."""
-        try:
-            quote = await self._quote(sender, session_id)
-        except RefusedError:
-            return pb.OrchestratorInfo()
-        quote.ClearField("auth_token")
-        return quote
+    def restart_without_state(self) -> None:
+        """Forget what go-livepeer forgets when it is restarted: secrets, balances, nonces, sessions."""
+        self.renew_ticket_secret()
+        self.quotes.tokens = AuthTokens(self.store.renew_secret("auth_tokens"))
+        for session in list(self.sessions.active.values()):
+            self.sessions.release(session, "restarted by a test")
+        self.ledger.forget()
+        self.nonces.forget()
+        self.store.forget_nonces()

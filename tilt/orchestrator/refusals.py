@@ -8,3 +8,7 @@ class RefusedError(Exception):
         super().__init__(text)
         self.status = status
         self.text = text
+
+
+class JsonRefusedError(RefusedError):
+    """The same, but told as JSON: where the good answer is JSON under the same status."""

@@ -1,6 +1,6 @@
 """EIP-191 personal signatures: who signed which bytes."""
 
-from coincurve import PublicKey
+from coincurve import PrivateKey, PublicKey
 from sha3 import keccak_256
 
 SIGNATURE_BYTES = 65
@@ -29,6 +29,11 @@ def is_signed_by(address: bytes, message: bytes, signature: bytes) -> bool:
     except ValueError:
         return False
     return public_key_address(key) == address
+
+
+def sign(key: PrivateKey, message: bytes) -> bytes:
+    signature = key.sign_recoverable(personal_digest(message), hasher=None)
+    return signature[:64] + bytes([signature[64] + 27])
 
 
 def public_key_address(key: PublicKey) -> bytes:

@@ -35,8 +35,10 @@ class Store:
         row = self._db.execute("SELECT value FROM secret WHERE name = ?", (name,)).fetchone()
         return bytes(row[0])
 
-    def replace_secret(self, name: str, value: bytes) -> None:
-        self._db.execute("REPLACE INTO secret VALUES (?, ?)", (name, value))
+    def renew_secret(self, name: str) -> bytes:
+        """Return another secret from now on."""
+        self._db.execute("DELETE FROM secret WHERE name = ?", (name,))
+        return self.secret(name)
 
     def add_nonce(self, rand_hash: bytes, nonce: int, expiration_block: int) -> None:
         self._db.execute("REPLACE INTO nonce VALUES (?, ?, ?)", (rand_hash, nonce, expiration_block))
@@ -46,6 +48,9 @@ class Store:
 
     def forget_expired_nonces(self, l1_block: int) -> None:
         self._db.execute("DELETE FROM nonce WHERE expiration_block <= ?", (l1_block,))
+
+    def forget_nonces(self) -> None:
+        self._db.execute("DELETE FROM nonce")
 
     def save_winner(self, ticket_hash: bytes, document: str) -> None:
         self._db.execute(

@@ -83,7 +83,7 @@ def recipient_rand(params: TicketParams, *, secret: bytes, sender: Address, pric
             minimal_bytes(params.face_value),
             minimal_bytes(params.win_prob),
             minimal_bytes(params.expiration_block),
-            minimal_bytes(price.numerator),
+            minimal_bytes(abs(price.numerator)),
             minimal_bytes(price.denominator),
             params.aux_data,
         )

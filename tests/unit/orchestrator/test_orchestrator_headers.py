@@ -61,7 +61,7 @@ def _expire(segment: Any) -> None:
         (lambda segment: setattr(segment, "seq", 1), "ErrSegSig"),
         (lambda segment: setattr(segment, "seq", -1), "ErrSegSig"),
         (lambda segment: setattr(segment, "manifestId", b"\xff"), "ErrSegSig"),
-        (lambda segment: segment.capabilities.bitstring.append(1), "incompatible capabilities"),
+        (lambda segment: segment.capabilities.bitstring.append(1 << 15), "incompatible capabilities"),
         (lambda segment: segment.ClearField("auth_token"), "missing auth token"),
         (lambda segment: setattr(segment.auth_token, "session_id", "00000000"), "invalid auth token"),
         (lambda segment: setattr(segment.auth_token, "token", b""), "invalid auth token"),

@@ -45,7 +45,7 @@ def test_unreadable_headers_are_refused(payment: str, segment: str) -> None:
         with tempfile.TemporaryDirectory() as directory:
             stage = Stage(Path(directory))
             with suppress(RefusedError):
-                await stage.orchestrator.reserve(payment, segment)
+                await stage.open(payment, segment)
             stage.orchestrator.store.close()
 
     asyncio.run(pay())
@@ -59,6 +59,6 @@ async def _pay_with(change: Any) -> None:
         change(payment)
         segment = stage.payer.segment(info, info.auth_token.session_id)
         with suppress(RefusedError):
-            await stage.orchestrator.reserve(*headers(payment, segment).values())
+            await stage.open(*headers(payment, segment).values())
         stage.orchestrator.store.close()
-        assert stage.orchestrator.journal.tickets_accepted == 0
+        assert stage.orchestrator.journal.counters.tickets_accepted == 0

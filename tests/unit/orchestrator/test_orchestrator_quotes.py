@@ -6,9 +6,19 @@ from typing import Any
 import pytest
 
 from tests.unit.orchestrator.wire import expected_value
-from tests.unit.orchestrator.world import BLOCK_HASH, EV, FACE_VALUE, PRICE, RECIPIENT, FakeChain, Stage
-from tilt.orchestrator.quotes import Terms, UnacceptableTermsError, max_float
+from tests.unit.orchestrator.world import (
+    BLOCK_HASH,
+    EV,
+    FACE_VALUE,
+    ORIGIN,
+    PRICE,
+    RECIPIENT,
+    FakeChain,
+    Stage,
+)
+from tilt.orchestrator.quotes import max_float
 from tilt.orchestrator.refusals import RefusedError
+from tilt.orchestrator.terms import Price, Terms, UnacceptableTermsError
 from tilt.orchestrator.tickets import Wei
 
 pytestmark = pytest.mark.anyio
@@ -90,17 +100,33 @@ def test_max_float_counts_winners_unless_the_deposit_covers_them_thrice(
         {"ticket_ev": 0},
         {"face_value": EV},
         {"face_value": 2**256},
-        {"price_per_unit": 0},
-        {"price_per_unit": 2**63},
-        {"pixels_per_unit": 0},
         {"params_life_blocks": 0},
+        {"params_life_blocks": 1001},
+        {"token_life_seconds": 0},
+        {"token_life_seconds": 1801},
     ],
 )
 def test_terms_that_no_signer_takes_cannot_be_set(changes: dict[str, Any]) -> None:
-    terms = Terms(ticket_ev=Wei(EV), face_value=Wei(FACE_VALUE), price_per_unit=Wei(PRICE))
+    terms = Terms(ticket_ev=Wei(EV), face_value=Wei(FACE_VALUE))
 
     with pytest.raises(UnacceptableTermsError):
         replace(terms, **changes)
+
+
+@pytest.mark.parametrize("price", [(-1, 1), (2**63, 1), (1, 0), (1, -1), (1, 2**63)])
+def test_a_price_is_an_int64_and_not_negative(price: tuple[int, int]) -> None:
+    with pytest.raises(UnacceptableTermsError):
+        Price(*price)
+
+
+async def test_what_is_free_is_quoted_without_worth(stage: Stage) -> None:
+    await stage.orchestrator.look_at_chain()
+    stage.chain.sender = replace(stage.chain.sender, reserve=Wei(0))
+
+    info = await stage.orchestrator.quote(stage.sender, "00000000", price=Price(0), origin=ORIGIN)
+
+    assert not info.ticket_params.face_value
+    assert not info.ticket_params.win_prob
 
 
 async def test_nothing_is_quoted_before_the_chain_was_seen(stage: Stage) -> None:

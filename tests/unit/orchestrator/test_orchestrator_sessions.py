@@ -1,6 +1,7 @@
 """Sessions: debited by the clock, released when money or patience ends; and what a restart keeps."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
@@ -36,31 +37,38 @@ async def test_whole_seconds_are_debited_and_the_rest_carried(stage: Stage) -> N
     assert (first, second) == (5 * PRICE, 11 * PRICE)
 
 
-async def test_a_balance_of_exactly_the_fee_is_enough_and_one_wei_less_is_not(stage: Stage) -> None:
+@pytest.mark.parametrize(("missing", "reasons"), [(0, []), (1, ["insufficient balance"])])
+async def test_a_balance_of_exactly_the_fee_is_enough_and_one_wei_less_is_not(
+    stage: Stage, missing: int, reasons: list[str]
+) -> None:
     info = await stage.reserve(1, 2)
     session_id = info.auth_token.session_id
-    account = stage.orchestrator.ledger.account(stage.sender, session_id)
+    account = stage.orchestrator.ledger.open(stage.sender, session_id, "runner")
 
-    account.balance *= 0
-    account.balance += 10 * PRICE - 1
+    account.credited = Fraction(10 * PRICE - missing)
     after(stage, 5)
     after(stage, 5)
 
-    [released] = stage.orchestrator.sessions.released
-    assert released.release_reason == "insufficient balance"
-    assert stage.balance(session_id) == 5 * PRICE - 1
-    with pytest.raises(RefusedError, match="session not found"):
-        await stage.orchestrator.pay(session_id, *stage.payer.headers(info, [3]).values())
+    assert [released.release_reason for released in stage.orchestrator.sessions.released] == reasons
+    assert stage.balance(session_id) == (5 * PRICE - 1 if missing else 0)
+
+
+async def test_a_released_session_takes_no_payment(stage: Stage) -> None:
+    info = await stage.reserve(1)
+    after(stage, 5)
+
+    with pytest.raises(RefusedError, match="runner session not found"):
+        await stage.pay(info, stage.payer.payment(info, [3]))
 
 
 async def test_a_session_can_be_reserved_once(stage: Stage) -> None:
     info = await stage.reserve(1)
 
     with pytest.raises(RefusedError) as refused:
-        await stage.orchestrator.reserve(*stage.payer.headers(info, [2]).values())
+        await stage.open(*stage.payer.headers(info, [2]).values())
 
     assert (refused.value.status, refused.value.text) == (409, "session already exists")
-    assert stage.orchestrator.journal.tickets_accepted == 1
+    assert stage.orchestrator.journal.counters.tickets_accepted == 1
 
 
 async def test_a_full_runner_takes_no_tickets(stage: Stage) -> None:
@@ -70,15 +78,15 @@ async def test_a_full_runner_takes_no_tickets(stage: Stage) -> None:
     with pytest.raises(RefusedError) as refused:
         await stage.reserve(1)
 
-    assert (refused.value.status, refused.value.text) == (503, "no capacity")
-    assert stage.orchestrator.journal.tickets_accepted == 2
+    assert (refused.value.status, refused.value.text) == (503, "no capacity available for runner")
+    assert stage.orchestrator.journal.counters.tickets_accepted == 2
 
 
 async def test_a_reservation_whose_payment_fails_is_undone_but_its_good_tickets_stay(stage: Stage) -> None:
     info = await stage.challenge()
 
     with pytest.raises(RefusedError, match="already seen nonce=1"):
-        await stage.orchestrator.reserve(*stage.payer.headers(info, [1, 1]).values())
+        await stage.open(*stage.payer.headers(info, [1, 1]).values())
 
     assert not stage.orchestrator.sessions.active
     assert stage.balance(info.auth_token.session_id) == expected_value(info.ticket_params)
@@ -92,9 +100,9 @@ async def test_quotes_nonces_and_winners_outlive_a_restart(stage: Stage) -> None
 
     stage.restart()
     await stage.orchestrator.look_at_chain()
-    await stage.orchestrator.reserve(*stage.payer.headers(info, [40]).values())
+    await stage.open(*stage.payer.headers(info, [40]).values())
     with pytest.raises(RefusedError, match="already seen nonce=39"):
-        await stage.orchestrator.pay(info.auth_token.session_id, *stage.payer.headers(info, [39]).values())
+        await stage.pay(info, stage.payer.payment(info, [39]))
 
     assert winners
     assert list(stage.orchestrator.winners)[: len(winners)] == winners
@@ -111,7 +119,7 @@ async def test_a_new_secret_outlives_a_restart(stage: Stage) -> None:
 
     assert stage.orchestrator.quotes.ticket_secret == secret
     with pytest.raises(RefusedError, match="invalid recipientRand"):
-        await stage.orchestrator.reserve(*stage.payer.headers(info, [1]).values())
+        await stage.open(*stage.payer.headers(info, [1]).values())
 
 
 async def test_nonces_are_forgotten_with_their_params(stage: Stage) -> None:

@@ -11,9 +11,11 @@ from contracts.livepeer.payments_pb2 import Payment
 from tests import own_vectors
 from tilt.orchestrator.addresses import Address
 from tilt.orchestrator.auth_tokens import AuthTokens
-from tilt.orchestrator.headers import Presented, read_headers
+from tilt.orchestrator.headers import Admission, Presented, read_headers
 from tilt.orchestrator.messages import decode_params, decode_price
+from tilt.orchestrator.offer import Offer
 from tilt.orchestrator.signatures import is_signed_by
+from tilt.orchestrator.terms import Price
 from tilt.orchestrator.tickets import Ticket, rand_hash, recipient_rand
 
 VECTORS = own_vectors.load()
@@ -30,12 +32,13 @@ def test_the_signer_still_answers_as_the_file_says() -> None:
 
 
 def presented(step: dict[str, Any]) -> Presented:
-    return read_headers(
-        step["answer"]["payment"],
-        step["answer"]["segCreds"],
+    admission = Admission(
         tokens=AuthTokens(bytes.fromhex(VECTORS["token_secret"])),
+        ours=Offer(base_price=Price(1)).requirements(),
         now=datetime.fromisoformat(step["at"]).timestamp(),
+        is_capped=False,
     )
+    return read_headers(step["answer"]["payment"], step["answer"]["segCreds"], admission)
 
 
 @pytest.mark.parametrize("step", PAID)

@@ -27,6 +27,10 @@ class Payer:
     def sign(self, message: bytes) -> bytes:
         return bytes(self._account.sign_message(encode_defunct(message)).signature)
 
+    @staticmethod
+    def hash(message: bytes) -> bytes:
+        return bytes(keccak(message))
+
     def sign_orchestrator_info(self) -> dict[str, str]:
         signature = self.sign(keccak(self.address.encode()))
         return {"address": self.address, "signature": f"0x{signature.hex()}"}
@@ -62,19 +66,31 @@ class Payer:
         ]
         return keccak(encode_packed(TICKET, fields))
 
-    def segment(self, info: net.OrchestratorInfo, manifest_id: str) -> net.SegData:
-        empty = keccak(b"")
-        flat = manifest_id.encode() + bytes(32) + empty
+    def orchestrator_request(self, **fields: object) -> net.OrchestratorRequest:
+        return net.OrchestratorRequest(
+            address=bytes.fromhex(self.address[2:]), sig=self.sign(keccak(self.address.encode())), **fields
+        )
+
+    def segment(
+        self, info: net.OrchestratorInfo, manifest_id: str, *, seq: int = 0, body: bytes = b""
+    ) -> net.SegData:
+        body_hash = keccak(body)
+        flat = manifest_id.encode() + seq.to_bytes(32) + body_hash
         return net.SegData(
             manifestId=manifest_id.encode(),
-            hash=empty,
+            seq=seq,
+            hash=body_hash,
             profiles=b"invalid",
             sig=self.sign(keccak(flat)),
             auth_token=info.auth_token,
         )
 
-    def headers(self, info: net.OrchestratorInfo, nonces: Iterable[int]) -> dict[str, str]:
-        return headers(self.payment(info, nonces), self.segment(info, info.auth_token.session_id))
+    def headers(
+        self, info: net.OrchestratorInfo, nonces: Iterable[int], *, manifest_id: str | None = None
+    ) -> dict[str, str]:
+        """Pay for the session of a quote, or for another manifest."""
+        segment = self.segment(info, manifest_id or info.auth_token.session_id)
+        return headers(self.payment(info, nonces), segment)
 
 
 def headers(payment: net.Payment, segment: net.SegData) -> dict[str, str]:
