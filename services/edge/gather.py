@@ -233,6 +233,7 @@ class Line:
             if not batch.open:
                 del self._batches[batch.number]
                 self._land(batch)
+                batch.requests.clear()  # or they hold each other, and their answers, for a long time
 
     def _land(self, batch: Batch) -> None:
         """Make room for the next message."""

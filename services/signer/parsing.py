@@ -14,7 +14,8 @@ from services.signer.refusal import BadRequestError
 
 TEXT_MAX = 1024  # characters of type, currency, unit, URL
 APP_BYTES_MAX = 256
-MANIFEST_MAX = 256
+# What is signed over a ManifestID is 64 bytes longer: it must never be as long as a ticket, 168 bytes.
+MANIFEST_BYTES_MAX = 100
 EXPONENT_MAX = 60  # of maxPrice: 10**60 wei is more than there is
 EXPONENT_DIGITS_MAX = 6
 DIGITS_MAX = 80
@@ -59,13 +60,20 @@ def parse_body(text: str) -> PaymentBody:
         orchestrator=fields.octets("orchestrator"),
         state=state.octets("State"),
         state_sig=state.octets("Sig"),
-        manifest_id=fields.text("ManifestID", MANIFEST_MAX),
+        manifest_id=_manifest_id(fields),
         app=_app(fields),
         in_pixels=fields.int64("inPixels"),
         job_type=fields.text("type", TEXT_MAX),
         max_price=_max_price(fields.object("maxPrice", null_clears=True)),
         capabilities=fields.octets("capabilities"),
     )
+
+
+def _manifest_id(fields: Fields) -> str:
+    manifest_id = fields.text("ManifestID", MANIFEST_BYTES_MAX)
+    if len(manifest_id.encode()) > MANIFEST_BYTES_MAX:
+        raise BadRequestError(f"ManifestID is longer than {MANIFEST_BYTES_MAX} bytes")
+    return manifest_id
 
 
 def _app(fields: Fields) -> str:
