@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from contracts.accounts import IDENTITIES
 from contracts.deposit_watcher import CHAIN
+from contracts.discovery import ORCHESTRATORS
 from contracts.message import read_log_subject
 
 DEAD_LETTERS = "DEAD_LETTERS"
@@ -14,7 +15,7 @@ DEAD_SUBJECT = "dead"
 NATS_VERSION_MIN = (2, 11)  # earlier servers silently ignore filter_subjects and message TTL
 
 PUBLISHERS = ("accounts", "quota", "signer", "metering", "deposit_watcher")
-SERVICES = ("edge", *PUBLISHERS)
+SERVICES = ("edge", "discovery", *PUBLISHERS)
 
 
 def stream_of(publisher: str) -> str:
@@ -41,14 +42,15 @@ CONSUMERS = (
     Consumer("quota", "deposit_watcher", "follow-funds"),
 )
 
-BUCKET_OWNERS = {IDENTITIES: "accounts", CHAIN: "deposit_watcher"}
-BUCKET_READERS = {IDENTITIES: ("edge",), CHAIN: ("signer",)}
+BUCKET_OWNERS = {IDENTITIES: "accounts", CHAIN: "deposit_watcher", ORCHESTRATORS: "discovery"}
+BUCKET_READERS = {IDENTITIES: ("edge",), CHAIN: ("signer",), ORCHESTRATORS: ("edge",)}
 
 # Who may command whom, by subject (below the kind `cmd`).
 COMMANDS = {
     "edge": ("cmd.accounts.>", "cmd.quota.>", "cmd.signer.>", "cmd.metering.>"),
     "signer": ("cmd.quota.grant_allowances.v1",),
     "quota": ("cmd.signer.close_sessions.v1",),
+    "discovery": ("cmd.signer.sign_orchestrator_info.v1",),
 }
 
 

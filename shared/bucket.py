@@ -37,6 +37,11 @@ class BucketWriter:
         self._sequence = 0  # of our last entry; nobody else writes
         self._changed = asyncio.Lock()
 
+    @property
+    def written(self) -> bool:
+        """Whether readers can have all entries now, as far as we know."""
+        return bool(self._epoch)
+
     async def put(self, key: str, value: bytes) -> None:
         """Change one entry; NATS being away is no error, the next rewrite brings it."""
         async with self._changed:

@@ -23,3 +23,14 @@ inbox_gaps_total = Counter(
 dead_letters_total = Counter("clearinghouse_dead_letters_total", "Messages buried", ["publisher"])
 signed_wei_total = Counter("signer_signed_wei_total", "Cost of the tickets signed, in wei")
 signed_tickets_total = Counter("signer_signed_tickets_total", "Tickets signed")
+discovery_sweep_seconds = Histogram(
+    "discovery_sweep_seconds", "From asking all orchestrators to their answers", buckets=LATENCIES
+)
+discovery_answers_total = Counter(
+    "discovery_answers_total", "Orchestrators asked, by what came of it", ["outcome"]
+)
+discovery_listed = Gauge("discovery_listed_orchestrators", "Addresses in the last snapshot")
+discovery_runners = Gauge("discovery_listed_runners", "Runners in the last snapshot")
+discovery_runners_refused_total = Counter(
+    "discovery_refused_runners_total", "Runners left out of a snapshot, by reason", ["reason"]
+)

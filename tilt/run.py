@@ -71,17 +71,16 @@ async def start(world: World, supervisor: Supervisor) -> None:
     """Start all and return once a key could be issued and a payment made."""
     await supervisor.start(world.servers())
     await supervisor.start(world.services())
-    found = await call("GET", f"{world.orchestrator_url}/discovery")
-    world.discovery_file.write_text(json.dumps(found))
 
-    async def pool_is_funded() -> bool:
+    async def pools_are_funded() -> bool:
         try:
-            pool = await call("GET", f"{world.public_url}/v1/pool", key=world.admin_key)
+            found = await call("GET", f"{world.public_url}/v1/pools", key=world.admin_key)
         except OSError:
             return False
-        return int(pool["cover_wei"]) > 0
+        covered = {pool["payer"] for pool in found["pools"] if int(pool["cover_wei"])}
+        return covered >= {*world.payers}
 
-    await until("quota heard of the deposit", pool_is_funded, seconds=READY_SECONDS)
+    await until("quota heard of the deposits", pools_are_funded, seconds=READY_SECONDS)
 
 
 async def _demonstrate(world: World) -> demo.Outcome | None:

@@ -33,6 +33,22 @@ RESERVE_WEI = 10 * 10**18
 READY_WITHIN_SECONDS = 60.0
 PROBE_SECONDS = 2.0
 CHAIN_ID = 42161
+DISCOVERY_POLL_SECONDS = 5.0
+# What the orchestrator offers beside demo/echo; a second of 720p costs about as much as one of that.
+RUNNERS = (
+    {"id": "pixels", "app": "demo/pixels", "unit": "720p-pixel-seconds", "price_per_unit": 1_800},
+    {
+        "id": "once",
+        "app": "demo/once",
+        "mode": "single-shot",
+        "unit": "fixed",
+        "price_per_unit": 250_000_000_000,
+    },
+)
+MODELS = (
+    {"pipeline": "live-video-to-video", "name": "demo-model", "price_per_unit": 1_800},
+    {"pipeline": "byoc", "name": "demo-tool", "price_per_unit": 5_000_000_000},
+)
 
 
 @dataclass(frozen=True)
@@ -61,11 +77,10 @@ class World:
         self.options = options or Options()
         self.directory = slot.directory
         self.chain_directory = slot.directory / "chain"
-        self.discovery_file = slot.directory / "discovery.json"
         self.admin_key = slot.secret("admin-key")
-        self.payer_key_path = self._key("payer")
+        self.payer_key_paths = [self._key("payer"), self._key("payer-2")]  # the first is the default
         self.orchestrator_key_path = self._key("orchestrator")
-        self.payer = _address_of(self.payer_key_path)
+        self.payers = [_address_of(path) for path in self.payer_key_paths]
 
     # Where things are
 
@@ -76,6 +91,11 @@ class World:
     @property
     def orchestrator_url(self) -> str:
         return f"http://127.0.0.1:{self.slot.port('orchestrator')}"
+
+    @property
+    def orchestrator_tls_url(self) -> str:
+        """Where the orchestrator speaks gRPC, and HTTPS with a certificate of its own making."""
+        return f"https://127.0.0.1:{self.slot.port('orchestrator-tls')}"
 
     @property
     def rpc_url(self) -> str:
@@ -152,9 +172,10 @@ class World:
         made = chain_world.load(self.chain_directory)
         assert made is not None
         state_key = hashlib.sha256(self.slot.secret("state-key").encode()).hexdigest()
-        signer = {"DEVELOPMENT_KEY_PATH": str(self.payer_key_path), "STATE_KEYS": state_key}
+        payer_keys = ",".join(map(str, self.payer_key_paths))
+        signer = {"DEVELOPMENT_KEY_PATH": payer_keys, "STATE_KEYS": state_key}
         return [
-            self._service("accounts"),
+            self._service("accounts", DEFAULT_PAYER=self.payers[0]),
             self._service(
                 "quota",
                 DEFAULT_SPEND_LIMIT_WEI=str(self.options.spend_limit_wei),
@@ -167,7 +188,7 @@ class World:
                 "deposit_watcher",
                 RPC_URL=self.rpc_url,
                 CONTROLLER_ADDRESS=made.controller,
-                PAYERS=self.payer,
+                PAYERS=",".join(self.payers),
                 SCAN_FROM_BLOCK=str(made.first_block),
             ),
             self._service(
@@ -176,14 +197,21 @@ class World:
                 PUBLIC_URL=self.public_url,
                 KEY_PEPPER=self.slot.secret("key-pepper"),
                 ADMIN_KEY_HASHES=hashlib.sha256(self.admin_key.encode()).hexdigest(),
-                DISCOVERY_FILE=str(self.discovery_file),
             ),
             self._orchestrator(),
+            self._service(
+                "discovery",
+                after=["provisioner", "signer", "orchestrator"],
+                ORCHESTRATORS=self.orchestrator_tls_url,
+                POLL_SECONDS=str(DISCOVERY_POLL_SECONDS),
+                ALLOW_PRIVATE_ADDRESSES="true",
+            ),
         ]
 
     def _orchestrator(self) -> Process:
         options = {
             "--port": self.slot.port("orchestrator"),
+            "--tls-port": self.slot.port("orchestrator-tls"),
             "--rpc": self.rpc_url,
             "--world": self.chain_directory / "world.json",
             "--key-file": self.orchestrator_key_path,
@@ -192,7 +220,9 @@ class World:
             "--face-value-wei": self.options.face_value_wei,
             "--price-per-unit": self.options.price_per_unit,
         }
-        flat = [str(word) for pair in options.items() for word in pair]
+        offered = [("--runner", json.dumps(runner)) for runner in RUNNERS]
+        offered += [("--model", json.dumps(model)) for model in MODELS]
+        flat = [str(word) for pair in (*options.items(), *offered) for word in pair]
         return Process(
             "orchestrator",
             [*_python("tilt.orchestrator"), *flat],
@@ -236,12 +266,12 @@ class World:
         options = {
             "--rpc": self.rpc_url,
             "--dir": self.chain_directory,
-            "--payer-key-file": self.payer_key_path,
             "--orchestrator-key-file": self.orchestrator_key_path,
             "--deposit-wei": DEPOSIT_WEI,
             "--reserve-wei": RESERVE_WEI,
         }
-        return [str(word) for pair in options.items() for word in pair]
+        payers = [("--payer-key-file", path) for path in self.payer_key_paths]
+        return [str(word) for pair in (*options.items(), *payers) for word in pair]
 
     def _key(self, name: str) -> Path:
         """A private key in hex, made at the first run of the slot and kept."""

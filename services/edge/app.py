@@ -9,10 +9,11 @@ import uvloop
 from nats.aio.client import Client
 
 from contracts.accounts import IDENTITIES, FindIdentity, Identity
+from contracts.discovery import ORCHESTRATORS
 from contracts.signer import OrchestratorInfoSigned, SignOrchestratorInfo
 from services.edge.api import make_app
 from services.edge.auth import Authenticator
-from services.edge.discovery import OrchestratorFile
+from services.edge.discovery import ObservedOrchestrators
 from services.edge.gate import Gate
 from services.edge.gather import Gatherer
 from services.edge.parts import Parts
@@ -30,7 +31,9 @@ GARBAGE_ALLOCATIONS = 20_000  # between collections; requests leave few cycles b
 log = structlog.get_logger()
 
 
-def make_parts(settings: Settings, client: Client, bucket: BucketReader) -> Parts:
+def make_parts(
+    settings: Settings, client: Client, bucket: BucketReader, orchestrators: BucketReader
+) -> Parts:
     async def find(key_id: str) -> Identity | None:
         try:
             return await ask(client, FindIdentity(key_id=key_id), Identity)
@@ -39,8 +42,9 @@ def make_parts(settings: Settings, client: Client, bucket: BucketReader) -> Part
                 raise ServiceUnavailableError(refused.refusal.message) from refused
             return None
 
-    async def ask_signer(account_id: str) -> OrchestratorInfoSigned:
-        return await ask(client, SignOrchestratorInfo(account_id=account_id), OrchestratorInfoSigned)
+    async def ask_signer(account_id: str, payer: str | None) -> OrchestratorInfoSigned:
+        asked = SignOrchestratorInfo(account_id=account_id, payer=payer)
+        return await ask(client, asked, OrchestratorInfoSigned)
 
     return Parts(
         client=client,
@@ -57,7 +61,7 @@ def make_parts(settings: Settings, client: Client, bucket: BucketReader) -> Part
             waiting_max=settings.payments_waiting_max,
         ),
         signatures=PayerSignatures(ask_signer),
-        orchestrators=OrchestratorFile(settings.discovery_file),
+        orchestrators=ObservedOrchestrators(orchestrators),
         public_url=settings.public_url,
     )
 
@@ -67,7 +71,8 @@ async def main() -> None:
     logging.configure(SERVICE, settings.log_level)
     client = await connect(SERVICE, settings.nats_url.get_secret_value())
     bucket = BucketReader(client, IDENTITIES)
-    parts = make_parts(settings, client, bucket)
+    orchestrators = BucketReader(client, ORCHESTRATORS)
+    parts = make_parts(settings, client, bucket, orchestrators)
     app = make_app(parts)
     server = public_server(
         Gate(app, app.state.wire),
@@ -81,7 +86,7 @@ async def main() -> None:
     gc.set_threshold(GARBAGE_ALLOCATIONS)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-    async with background([bucket.run, parts.gatherer.run]):
+    async with background([bucket.run, orchestrators.run, parts.gatherer.run]):
         beside = asyncio.create_task(side.serve())
         await server.serve()  # until told to stop, and until what was under way is answered
         side.should_exit = True

@@ -1,78 +1,118 @@
-"""Orchestrators from a file, until a service observes them: a JSON array in the form of the wire."""
+"""Orchestrators as discovery saw them last, ready to be answered: `/discover-orchestrators`.
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+A snapshot is read once, when it comes; each answer is put together from pieces that are JSON already.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from contracts.discovery import SNAPSHOT, Orchestrator, OrchestratorsObserved, Runner
 
 log = structlog.get_logger()
 
-FILE_BYTES_MAX = 4 * 1024 * 1024
+SCORE = b"1"  # go-livepeer's, of whoever may be used
 
 
 class OrchestratorsUnknownError(Exception):
-    """No file is set, or it cannot be read now."""
+    """There is no snapshot yet, or nobody in it."""
 
 
-class Orchestrator(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
+class Bucket(Protocol):
+    """A copy of the `orchestrators` bucket; an entry's bytes stay the same object until it changes."""
 
-    address: str = Field(min_length=1)
-    score: float = 1
-    capabilities: list[str] = Field(default_factory=list)
-    runners: list[dict[str, Any]] = Field(default_factory=list)
-
-    def answer(self) -> dict[str, Any]:
-        """As the wire has it: lists are left out when empty."""
-        content = self.model_dump()
-        return {key: value for key, value in content.items() if value != []}
+    def get(self, key: str) -> bytes | None: ...
 
 
-ORCHESTRATORS = TypeAdapter(list[Orchestrator])
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """One snapshot: each orchestrator as the wire has it, and where each capability is found."""
+
+    pieces: tuple[bytes, ...] = ()
+    places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-class OrchestratorFile:
-    """Read again when it changes."""
+class ObservedOrchestrators:
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._entry: bytes | None = None
+        self._answers = _Answers()
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._version: tuple[int, int] | None = None
-        self._orchestrators: list[Orchestrator] = []
+    def find(self, capabilities: Iterable[str]) -> bytes:
+        """Those with any of these capabilities, in their order, each once; all if none is given.
 
-    def find(self, capabilities: Iterable[str]) -> list[dict[str, Any]]:
-        """Those with any of these capabilities, in their order, each once; all if none is given."""
-        known = self._read()
+        Answers a JSON array; raises OrchestratorsUnknownError where go-livepeer says 503.
+        """
+        answers = self._current()
+        if not answers.pieces:
+            raise OrchestratorsUnknownError("no orchestrator is known")
         wanted = [capability for capability in capabilities if capability]
         if not wanted:
-            matching = known
-        else:
-            matching = [one for want in wanted for one in known if want in one.capabilities]
-        found = {one.address: one for one in reversed(matching)}  # the first of each address stays
-        return [found[address].answer() for address in dict.fromkeys(one.address for one in matching)]
+            return _array(answers.pieces)
+        places = dict.fromkeys(place for one in wanted for place in answers.places.get(one, ()))
+        return _array(answers.pieces[place] for place in places)
 
-    def _read(self) -> list[Orchestrator]:
-        if self._path is None:
-            raise OrchestratorsUnknownError("no file is set")
-        try:
-            status = self._path.stat()
-            version = (status.st_mtime_ns, status.st_size)
-            if version != self._version:
-                self._orchestrators = _parse(self._path, status.st_size)
-                self._version = version
-                log.info("orchestrators_read", orchestrators=len(self._orchestrators))
-        except (OSError, ValueError) as problem:
-            self._version = None
-            log.warning("orchestrators_unreadable", problem=str(problem)[:500])
-            raise OrchestratorsUnknownError(str(problem)) from problem
-        return self._orchestrators
+    def _current(self) -> _Answers:
+        entry = self._bucket.get(SNAPSHOT)
+        if entry is not self._entry:
+            self._entry = entry
+            if entry is not None:  # else the bucket is being read anew, and what we know will do
+                self._answers = _read(entry)
+        return self._answers
 
 
-def _parse(path: Path, size: int) -> list[Orchestrator]:
-    if size > FILE_BYTES_MAX:
-        raise ValueError(f"{path} is larger than {FILE_BYTES_MAX} bytes")
+def _read(entry: bytes) -> _Answers:
     try:
-        return ORCHESTRATORS.validate_json(path.read_bytes())
+        observed = OrchestratorsObserved.model_validate_json(entry)
     except ValidationError as problem:
-        raise ValueError(f"{path}: {problem}") from problem
+        log.error("snapshot_unreadable", problem=str(problem)[:500])
+        return _Answers()
+    places: dict[str, list[int]] = {}
+    for place, orchestrator in enumerate(observed.orchestrators):
+        for capability in dict.fromkeys(orchestrator.capabilities):
+            places.setdefault(capability, []).append(place)
+    return _Answers(
+        pieces=tuple(_orchestrator(orchestrator) for orchestrator in observed.orchestrators),
+        places={capability: tuple(found) for capability, found in places.items()},
+    )
+
+
+def _orchestrator(orchestrator: Orchestrator) -> bytes:
+    fields = {"address": to_json(orchestrator.address), "score": SCORE}
+    if orchestrator.capabilities:
+        fields["capabilities"] = to_json(orchestrator.capabilities)
+    if orchestrator.runners:
+        fields["runners"] = _array(_runner(runner) for runner in orchestrator.runners)
+    return _object(fields)
+
+
+def _runner(runner: Runner) -> bytes:
+    """In go-livepeer's order; what it leaves out when empty, we leave out."""
+    price = runner.price_info
+    told: dict[str, object] = {
+        "url": runner.url,
+        "gpu": runner.gpu.model_dump(exclude_defaults=True) if runner.gpu else None,
+        "app": runner.app,
+        "version": runner.version or None,
+        "metadata": runner.metadata or None,
+        "mode": runner.mode or None,
+        "capacity": runner.capacity,
+        "capacity_used": runner.capacity_used,
+        "capacity_available": runner.capacity_available,
+    }
+    fields = {name: to_json(value) for name, value in told.items() if value is not None}
+    texts = {"currency": to_json(price.currency), "unit": to_json(price.unit)}
+    fields["price_info"] = _object({"price": price.price.encode(), **texts})
+    return _object(fields)
+
+
+def _object(fields: Mapping[str, bytes]) -> bytes:
+    return b"{" + b",".join(b'"' + name.encode() + b'":' + value for name, value in fields.items()) + b"}"
+
+
+def _array(values: Iterable[bytes]) -> bytes:
+    return b"[" + b",".join(values) + b"]"

@@ -6,7 +6,7 @@ from nats.aio.client import Client
 from starlette.requests import HTTPConnection
 
 from services.edge.auth import Authenticator
-from services.edge.discovery import OrchestratorFile
+from services.edge.discovery import ObservedOrchestrators
 from services.edge.gather import Gatherer
 from services.edge.payer import PayerSignatures
 
@@ -17,7 +17,7 @@ class Parts:
     authenticator: Authenticator
     gatherer: Gatherer
     signatures: PayerSignatures
-    orchestrators: OrchestratorFile
+    orchestrators: ObservedOrchestrators
     public_url: str
 
 

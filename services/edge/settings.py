@@ -1,6 +1,5 @@
 """What the edge is told by its environment."""
 
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -31,7 +30,6 @@ class Settings(BusSettings):
     payment_timeout_seconds: float = Field(default=4.0, gt=0)  # the SDK gives up after 5
     payments_waiting_max: int = Field(default=2_000, ge=1)  # per partition
     connections_max: int = Field(default=5_000, ge=1)
-    discovery_file: Path | None = None  # a JSON array of orchestrators, as the wire answers it
 
     def administrators(self) -> frozenset[str]:
         return frozenset(filter(None, self.admin_key_hashes.split(",")))

@@ -56,7 +56,13 @@ def add_routes(app: FastAPI) -> dict[tuple[str, str], ASGIApp]:
     for (method, path), route in routes.items():
         # Starlette takes an ASGI application here as well, its annotation does not say so.
         app.add_route(path, route, methods=[method], name=path, include_in_schema=False)  # type: ignore[arg-type]
+    app.add_route("/healthz", healthy, methods=["GET"], include_in_schema=False)
     return routes
+
+
+async def healthy(_: Request) -> Response:
+    """As go-livepeer's signer tells load balancers; whether we are ready is on the operators' port."""
+    return Response()
 
 
 def refuse(request: Request, refusal: WireRefusal) -> Response:
@@ -68,7 +74,7 @@ async def sign_orchestrator_info(request: Request) -> Response:
     parts = parts_of(request)
     identity = await _authenticate(request, parts)
     try:
-        signed = await parts.signatures.get(identity.account_id)
+        signed = await parts.signatures.get(identity.account_id, identity.payer)
     except (ServiceUnavailableError, CommandRefusedError) as problem:
         raise _unavailable() from problem
     return _json({"address": signed.address, "signature": signed.signature})
@@ -84,7 +90,9 @@ async def generate_live_payment(request: Request) -> Response:
         key_id=identity.key_id,
         user_id=identity.user_id or _opaque_id(head, b"clearinghouse-user"),
         stream_id=_opaque_id(head, b"clearinghouse-stream"),
+        job_id=_opaque_id(head, b"idempotency-key"),
         body=_text(body),
+        payer=identity.payer,
     )
     outcome = await parts.gatherer.generate(payment, len(body))
     if isinstance(outcome, PaymentSignedAnswer):
@@ -96,9 +104,10 @@ async def discover_orchestrators(request: Request) -> Response:
     parts = parts_of(request)
     await _authenticate(request, parts)
     try:
-        return _json(parts.orchestrators.find(request.query_params.getlist("caps")))
+        found = parts.orchestrators.find(request.query_params.getlist("caps"))
     except OrchestratorsUnknownError as problem:
         raise _unavailable() from problem
+    return Response(found + b"\n", media_type="application/json")
 
 
 async def _authenticate(request: Request, parts: Parts) -> Identity:

@@ -50,7 +50,7 @@ class Streaming:
 
 
 @asynccontextmanager
-async def streaming(system: System, account: Account) -> AsyncIterator[Streaming]:
+async def streaming(system: System, account: Account, *, app: str = APP) -> AsyncIterator[Streaming]:
     """Reserve a session with its first payment; leaving gives it back."""
     token = parse_token(account.sdk_token)
     session = await reserve_session(
@@ -58,7 +58,7 @@ async def streaming(system: System, account: Account) -> AsyncIterator[Streaming
         signer_headers=token["signer_headers"],
         discovery_url=token["discovery"],
         discovery_headers=token["discovery_headers"],
-        app=APP,
+        app=app,
     )
     async with session:
         yield Streaming(system, account, session)

@@ -127,6 +127,11 @@ class System:
         answer = await self.call("POST", path, body={"reason": "unpaid"})
         assert answer.status == 200, answer
 
+    async def set_limit(self, account: Account, spend_limit_wei: int) -> None:
+        path = f"/v1/accounts/{account.account_id}/limits"
+        answer = await self.call("PUT", path, body={"spend_limit_wei": str(spend_limit_wei)})
+        assert answer.status == 200, answer
+
     async def resume(self, account: Account) -> None:
         answer = await self.call("POST", f"/v1/accounts/{account.account_id}/resume")
         assert answer.status == 200, answer

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 SPEND_LIMIT_WEI = 10**16
 RECOVERY_SECONDS = 20
-OURS = ("signer", "signer-relay", "quota", "accounts", "metering", "edge")
+OURS = ("signer", "signer-relay", "quota", "accounts", "metering", "edge", "discovery")
 SERVERS = ("nats", "postgres")
 READERS = ("metering", "quota")
 

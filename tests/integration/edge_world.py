@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,16 +16,21 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from contracts import metering, quota, signer
+from contracts.discovery import ORCHESTRATORS, SNAPSHOT, Orchestrator, OrchestratorsObserved
 from contracts.message import Message, Refusal
+from shared.bucket import BucketWriter
 from shared.bus import connect
 from tests import infra
-from tests.integration.service_process import provision_accounts, service
+from tests.integration.service_process import provision_accounts, provision_discovery, service
 from tilt.slot import Slot
 
 ADMIN_KEY = "an-administrators-key-of-these-tests"
 PEPPER = "a-pepper-of-these-tests-and-no-other-0123"
 NOW = datetime(2031, 5, 17, 8, tzinfo=UTC)
-SIGNED = signer.OrchestratorInfoSigned(address="0x" + "Ab" * 20, signature="0x" + "cd" * 65)
+FIRST_PAYER, UNFUNDED_PAYER, KEYLESS_PAYER = ("0x" + two * 20 for two in ("ab", "3c", "4d"))
+SECOND_PAYER_CHECKSUMMED = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+SECOND_PAYER = SECOND_PAYER_CHECKSUMMED.lower()
+POOLS = (FIRST_PAYER, SECOND_PAYER, KEYLESS_PAYER)
 FUNDS = 2**100 + 1
 
 
@@ -37,6 +42,7 @@ class StandIns:
         self.payments: list[signer.GeneratePayment] = []
         self.messages = 0
         self.usage_asked: list[metering.QueryUsage] = []
+        self.signatures_asked: list[signer.SignOrchestratorInfo] = []
         self._subscriptions: dict[str, Subscription] = {}
 
     async def serve(self, name: str) -> None:
@@ -64,7 +70,9 @@ class StandIns:
     def _answer(self, subject: str, data: bytes) -> Message:  # noqa: PLR0911
         match subject:
             case signer.SignOrchestratorInfo.subject:
-                return SIGNED
+                asked_info = signer.SignOrchestratorInfo.model_validate_json(data)
+                self.signatures_asked.append(asked_info)
+                return signed(asked_info.payer or FIRST_PAYER)
             case signer.ReadSession.subject:
                 return _session(signer.ReadSession.model_validate_json(data))
             case quota.ReadBudget.subject:
@@ -73,7 +81,9 @@ class StandIns:
                 command = quota.SetSpendLimit.model_validate_json(data)
                 return _budget(command.account_id, command.spend_limit)
             case quota.ReadPool.subject:
-                return _pool()
+                return _find_pool(quota.ReadPool.model_validate_json(data).payer)
+            case quota.ListPools.subject:
+                return quota.PoolPage(pools=[_pool(payer) for payer in POOLS])
             case metering.ListSessions.subject:
                 return metering.SessionPage(sessions=[])
             case metering.QueryUsage.subject:
@@ -81,6 +91,14 @@ class StandIns:
                 self.usage_asked.append(asked)
                 return _usage(asked)
         return Refusal(code="bad_command", message=f"nobody serves {subject}")
+
+
+def signed(payer: str) -> signer.OrchestratorInfoSigned | Refusal:
+    """Stand in for a signer that has no key for one of the payers; its address is in upper case."""
+    if payer == KEYLESS_PAYER:
+        return Refusal(code="payer_unknown", message=f"there is no key of {payer}")
+    address = payer.upper().replace("X", "x")
+    return signer.OrchestratorInfoSigned(address=address, signature="0x" + "cd" * 65)
 
 
 def _pay(index: int, request: signer.GeneratePayment) -> signer.PaymentAnswer:
@@ -121,9 +139,17 @@ def _budget(account_id: str, limit: int) -> quota.BudgetView:
     )
 
 
-def _pool() -> quota.PoolView:
+def _find_pool(payer: str | None) -> Message:
+    if payer is None:
+        return Refusal(code="several_pools", message="say which payer's")
+    if payer not in POOLS:
+        return Refusal(code="pool_not_found", message=f"no funds of payer {payer} were observed")
+    return _pool(payer)
+
+
+def _pool(payer: str) -> quota.PoolView:
     return quota.PoolView(
-        payer="0x03", deposit=FUNDS, reserve=1, cover=2, exposure=3, held=4, round=5, observed_at=NOW
+        payer=payer, deposit=FUNDS, reserve=1, cover=2, exposure=3, held=4, round=5, observed_at=NOW
     )
 
 
@@ -188,14 +214,29 @@ class World:
 
 
 @asynccontextmanager
-async def running_edge(nats: infra.Nats, dsn: str, slot: Slot, directory: Path) -> AsyncIterator[World]:
+async def observed(admin: Client) -> AsyncIterator[None]:
+    """Stand in for discovery: one orchestrator was seen."""
+    one = Orchestrator(address="https://one.example", capabilities=["live/a"], runners=[])
+    seen = OrchestratorsObserved(observed_at_ms=int(NOW.timestamp() * 1000), orchestrators=[one])
+    writer = BucketWriter(admin, ORCHESTRATORS)
+    writing = asyncio.create_task(writer.run({SNAPSHOT: seen.model_dump_json().encode()}))
+    try:
+        yield
+    finally:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+
+@asynccontextmanager
+async def running_edge(
+    nats: infra.Nats, dsn: str, slot: Slot, directory: Path, *, knows_orchestrators: bool = True
+) -> AsyncIterator[World]:
     admin = await connect("admin", nats.url())
     await provision_accounts(admin)
+    await provision_discovery(admin)
     stand_ins = StandIns(admin)
     for name in ("signer", "quota", "metering"):
         await stand_ins.serve(name)
-    orchestrators = directory / "orchestrators.json"
-    orchestrators.write_text(json.dumps([{"address": "https://one.example", "capabilities": ["live/a"]}]))
     accounts = {"POSTGRES_DSN": dsn, "NATS_URL": nats.url("accounts"), "CREATE_TABLES": "true"}
     public_port, health_port = slot.port("edge-public"), slot.port("edge")
     edge = {
@@ -204,12 +245,12 @@ async def running_edge(nats: infra.Nats, dsn: str, slot: Slot, directory: Path) 
         "PUBLIC_URL": f"http://127.0.0.1:{public_port}",
         "KEY_PEPPER": PEPPER,
         "ADMIN_KEY_HASHES": hashlib.sha256(ADMIN_KEY.encode()).hexdigest(),
-        "DISCOVERY_FILE": str(orchestrators),
         "PAYMENT_TIMEOUT_SECONDS": "2",
         "LOG_LEVEL": "debug",
     }
     log = directory / "edge.log"
     async with (
+        observed(admin) if knows_orchestrators else nullcontext(),
         service("accounts", slot.port("accounts"), accounts, directory / "accounts.log"),
         service("edge", health_port, edge, log),
         aiohttp.ClientSession() as session,

@@ -15,6 +15,7 @@ from nats.js.api import KeyValueConfig, StreamConfig
 from nats.js.errors import NotFoundError
 
 from contracts.accounts import IDENTITIES
+from contracts.discovery import ORCHESTRATORS
 from contracts.streams import permissions_of, stream_of
 from tilt.servers import nats
 
@@ -35,6 +36,13 @@ async def provision_accounts(admin: Client) -> None:
             await jetstream.delete_stream(stream)
     await jetstream.add_stream(StreamConfig(stream_of("accounts"), subjects=["evt.accounts.>"]))
     await jetstream.create_key_value(KeyValueConfig(IDENTITIES))
+
+
+async def provision_discovery(admin: Client) -> None:
+    """Make discovery's bucket, empty."""
+    with contextlib.suppress(NotFoundError):
+        await admin.jetstream().delete_key_value(ORCHESTRATORS)
+    await admin.jetstream().create_key_value(KeyValueConfig(ORCHESTRATORS))
 
 
 @asynccontextmanager

@@ -8,7 +8,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests import infra
-from tests.integration.edge_world import ADMIN_KEY, PEPPER, SIGNED, World, running_edge
+from tests.integration.edge_world import (
+    ADMIN_KEY,
+    FIRST_PAYER,
+    PEPPER,
+    SECOND_PAYER,
+    World,
+    running_edge,
+)
 from tests.integration.service_process import bus_user
 from tilt.slot import Slot
 
@@ -60,7 +67,12 @@ async def test_a_suspended_account_is_refused_until_it_is_resumed(world: World) 
 async def test_a_payment_goes_to_the_signer_untouched_and_comes_back_as_it_is(world: World) -> None:
     key = (await world.new_key("payer", "user-of-key"))["api_key"]
     body = '{ "name" : "\\u00fc ü ☂",  "padding":"' + "x" * 60_000 + '" }'
-    headers = {"Clearinghouse-Stream": "stream:1", "Clearinghouse-User": "ignored"}
+    headers = {
+        "Clearinghouse-Stream": "stream:1",
+        "Clearinghouse-User": "ignored",
+        "Idempotency-Key": "job-1",
+        "Signer-Auth-Id": "somebody:else",
+    }
 
     answer = await world.call("POST", PAY, key=key, data=body.encode(), headers=headers)
 
@@ -69,7 +81,8 @@ async def test_a_payment_goes_to_the_signer_untouched_and_comes_back_as_it_is(wo
     assert answer.text.endswith("}\n")
     assert answer.headers["Content-Type"] == "application/json"
     assert sent.body == body
-    assert (sent.user_id, sent.stream_id) == ("user-of-key", "stream:1")
+    assert (sent.user_id, sent.stream_id, sent.job_id) == ("user-of-key", "stream:1", "job-1")
+    assert "somebody" not in sent.model_dump_json()
     assert sent.request_id == answer.headers["X-Request-Id"]
 
 
@@ -127,6 +140,7 @@ async def chunks(size: int) -> AsyncIterator[bytes]:
         (b'{"a": "\x00"}', {}, 400),
         (b"{}", {"Clearinghouse-User": "a user"}, 400),
         (b"{}", {"Clearinghouse-Stream": "s" * 129}, 400),
+        (b"{}", {"Idempotency-Key": "a job"}, 400),
     ],
 )
 async def test_what_is_out_of_bounds_goes_no_further(
@@ -188,6 +202,39 @@ async def test_an_unknown_path_is_a_problem(world: World) -> None:
     assert (answer.status, answer.json["code"]) == (404, "not_found")
 
 
+async def payer_of(world: World, key: str) -> tuple[str, str | None]:
+    """Whose address a key gets to give orchestrators, and who is to sign what it asks for."""
+    material = await world.call("POST", "/sign-orchestrator-info", key=key, body={})
+    assert (await world.call("POST", PAY, key=key, body={"name": "one"})).status == 200
+    return material.json["address"].lower(), world.stand_ins.payments[-1].payer
+
+
+async def test_a_key_keeps_its_payer_for_life_and_the_next_one_has_the_new(world: World) -> None:
+    before = (await world.new_key("rotating"))["api_key"]
+    set_payer = {"payer": SECOND_PAYER}
+    assert (await world.manage("PUT", "/v1/accounts/rotating/payer", set_payer)).status == 200
+    after = (await world.new_key("rotating"))["api_key"]
+
+    assert await payer_of(world, before) == (FIRST_PAYER, None)
+    assert await payer_of(world, after) == (SECOND_PAYER, SECOND_PAYER)
+    await world.manage("PUT", "/v1/accounts/rotating/payer", {"payer": FIRST_PAYER})
+    assert await payer_of(world, after) == (SECOND_PAYER, SECOND_PAYER)
+    assert (await world.call("GET", "/v1/me", key=after)).json["payer"] == SECOND_PAYER
+
+
+async def test_the_signer_is_asked_once_for_a_payers_signature(world: World) -> None:
+    keys = []
+    for account_id in ("sharing-1", "sharing-2"):
+        await world.manage("POST", "/v1/accounts", {"account_id": account_id, "payer": SECOND_PAYER})
+        keys.append((await world.new_key(account_id))["api_key"])
+
+    for key in keys * 3:
+        assert (await world.call("POST", "/sign-orchestrator-info", key=key, body={})).status == 200
+
+    asked = [one for one in world.stand_ins.signatures_asked if one.payer == SECOND_PAYER]
+    assert len(asked) == 1
+
+
 async def test_the_official_sdk_gets_the_payers_signature(world: World) -> None:
     from livepeer_gateway.remote_signer import get_orch_info_sig  # noqa: PLC0415
     from livepeer_gateway.token import parse_token  # noqa: PLC0415
@@ -198,9 +245,9 @@ async def test_the_official_sdk_gets_the_payers_signature(world: World) -> None:
 
     material = await asyncio.to_thread(get_orch_info_sig, token["signer"], headers)
 
-    assert (material.address, material.sig) == (SIGNED.address, SIGNED.signature)
+    assert (material.address.lower(), material.sig) == (FIRST_PAYER, "0x" + "cd" * 65)
     found = await world.call("GET", "/discover-orchestrators?app=x", headers=token["discovery_headers"])
-    assert found.json == [{"address": "https://one.example", "score": 1.0, "capabilities": ["live/a"]}]
+    assert found.json == [{"address": "https://one.example", "score": 1, "capabilities": ["live/a"]}]
 
 
 async def test_discovery_filters_and_asks_for_a_key(world: World, key: str) -> None:

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 import pytest
 
 from tests import infra
-from tests.integration.edge_world import FUNDS, World, running_edge
+from tests.integration.edge_world import (
+    FUNDS,
+    KEYLESS_PAYER,
+    POOLS,
+    SECOND_PAYER,
+    SECOND_PAYER_CHECKSUMMED,
+    UNFUNDED_PAYER,
+    World,
+    running_edge,
+)
 from tests.integration.service_process import bus_user
 from tilt.slot import Slot
 
@@ -96,8 +105,77 @@ async def test_a_session_and_its_timeline(world: World, tenants: Tenants) -> Non
     )
 
 
-async def test_the_pool_and_me(world: World, tenants: Tenants) -> None:
-    assert (await world.manage("GET", "/v1/pool")).json["deposit_wei"] == str(FUNDS)
+async def test_an_account_names_its_payer_and_keys_show_theirs(world: World) -> None:
+    opened = await world.manage("POST", "/v1/accounts", {"account_id": "paid-for", "payer": POOLS[0]})
+    first = await world.new_key("paid-for")
+    path = "/v1/accounts/paid-for/payer"
+    changed = await world.manage("PUT", path, {"payer": SECOND_PAYER_CHECKSUMMED})
+    read = await world.manage("GET", "/v1/accounts/paid-for")
+    second = await world.new_key("paid-for")
+    keys = (await world.manage("GET", "/v1/accounts/paid-for/keys")).json["keys"]
+
+    assert (opened.json["payer"], first["key"]["payer"]) == (POOLS[0], POOLS[0])
+    assert (changed.json, second["key"]["payer"]) == (read.json, SECOND_PAYER)
+    assert {key["payer"] for key in keys} == {POOLS[0], SECOND_PAYER}
+    assert (await world.manage("POST", "/v1/accounts", {"account_id": "nobodys"})).json["payer"] is None
+    again = await world.manage("POST", "/v1/accounts", {"account_id": "paid-for", "payer": SECOND_PAYER})
+    assert (again.status, again.json["code"]) == (409, "account_id_taken")
+    missing = await world.manage("PUT", "/v1/accounts/nobody/payer", {"payer": SECOND_PAYER})
+    assert (missing.status, missing.json["code"]) == (404, "account_not_found")
+
+
+@pytest.mark.parametrize("payer", [UNFUNDED_PAYER, KEYLESS_PAYER])
+async def test_a_payer_we_cannot_pay_with_is_refused(world: World, payer: str) -> None:
+    await world.manage("POST", "/v1/accounts", {"account_id": "cautious"})
+
+    answers = [
+        await world.manage("PUT", "/v1/accounts/cautious/payer", {"payer": payer}),
+        await world.manage("POST", "/v1/accounts", {"account_id": "never-opened", "payer": payer}),
+    ]
+
+    for answer in answers:
+        assert (answer.status, answer.json["code"]) == (422, "unknown_payer")
+        assert [error["field"] for error in answer.json["errors"]] == ["body.payer"]
+    assert (await world.manage("GET", "/v1/accounts/cautious")).json["payer"] is None
+    assert (await world.manage("GET", "/v1/accounts/never-opened")).status == 404
+
+
+@pytest.mark.parametrize(
+    "payer",
+    [
+        "",
+        "0x",
+        "0x" + "2b" * 19,
+        "2b" * 20,
+        "0x" + "zz" * 20,
+        7,
+        None,
+        SECOND_PAYER_CHECKSUMMED.replace("aA", "AA"),
+    ],
+)
+async def test_what_is_no_address_is_named_as_the_payer(world: World, payer: object) -> None:
+    answer = await world.manage("PUT", "/v1/accounts/cautious/payer", {"payer": payer})
+
+    assert (answer.status, answer.json["code"]) == (422, "invalid_request")
+    assert [error["field"] for error in answer.json["errors"]] == ["body.payer"]
+
+
+async def test_each_payer_has_a_pool(world: World) -> None:
+    pools = (await world.manage("GET", "/v1/pools")).json["pools"]
+    one = await world.manage("GET", f"/v1/pool?payer={SECOND_PAYER_CHECKSUMMED}")
+    unsaid = await world.manage("GET", "/v1/pool")
+    unknown = await world.manage("GET", f"/v1/pool?payer={UNFUNDED_PAYER}")
+    mistyped = await world.manage("GET", "/v1/pool?payer=0x2b")
+
+    assert [pool["payer"] for pool in pools] == [*POOLS]
+    assert one.json == pools[1]
+    assert one.json["deposit_wei"] == str(FUNDS)
+    assert (unsaid.status, unsaid.json["code"]) == (409, "several_pools")
+    assert (unknown.status, unknown.json["code"]) == (404, "pool_not_found")
+    assert (mistyped.status, mistyped.json["errors"][0]["field"]) == (422, "query.payer")
+
+
+async def test_whose_key_it_is(world: World, tenants: Tenants) -> None:
     assert (await world.manage("GET", "/v1/me")).json["role"] == "administrator"
     me = (await world.call("GET", "/v1/me", key=tenants.user)).json
     assert (me["role"], me["account_id"], me["user_id"]) == ("account", "acme", "user-1")
@@ -142,6 +220,8 @@ async def test_a_foreign_account_answers_like_a_missing_one(
         ("GET", "/v1/usage", None),
         ("GET", "/v1/sessions", None),
         ("GET", "/v1/pool", None),
+        ("GET", "/v1/pools", None),
+        ("PUT", "/v1/accounts/acme/payer", {"payer": SECOND_PAYER}),
     ],
 )
 async def test_an_account_does_not_administer(

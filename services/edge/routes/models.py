@@ -3,11 +3,28 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+)
 
 from services.edge.addresses import read_address
 
 WEI_MAX = 2**256 - 1
+
+
+def _not_in_numbers(text: str) -> str:
+    """Refuse what pydantic would read as seconds since 1970: our times are RFC 3339."""
+    if text.lstrip("+-").replace(".", "", 1).isdecimal():
+        raise ValueError("a time is expected, such as 2026-03-01T12:00:00Z")
+    return text
+
 
 type AccountId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{3,64}$")]
 type KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{12}$")]
@@ -21,6 +38,7 @@ type PayerAddress = Annotated[
         json_schema_extra={"pattern": "^0x[0-9a-fA-F]{40}$"},
     ),
 ]
+type Moment = Annotated[AwareDatetime, BeforeValidator(_not_in_numbers)]
 type WeiIn = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9]{1,77}$"),

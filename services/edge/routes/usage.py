@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import AwareDatetime
 
 from contracts import metering, quota, signer
 from contracts.accounts import Identity
@@ -23,8 +22,8 @@ from shared.bus import ask
 
 router = APIRouter(prefix="/v1")
 
-type From = Annotated[AwareDatetime | None, Query(alias="from", description="Begin, a whole hour.")]
-type To = Annotated[AwareDatetime | None, Query(alias="to", description="End, exclusive, a whole hour.")]
+type From = Annotated[models.Moment | None, Query(alias="from", description="Begin, a whole hour.")]
+type To = Annotated[models.Moment | None, Query(alias="to", description="End, exclusive, a whole hour.")]
 type Groups = Annotated[list[metering.GroupKey], Query(description="Sum by these.", max_length=6)]
 type UserId = Annotated[models.OpaqueId | None, Query(description="Of this user only.")]
 type SessionId = Annotated[models.OpaqueId, Path()]

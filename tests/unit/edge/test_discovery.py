@@ -1,64 +1,138 @@
 import json
-import os
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from services.edge.discovery import OrchestratorFile, OrchestratorsUnknownError
+from contracts.discovery import Orchestrator, OrchestratorsObserved, Runner, RunnerGpu, RunnerPrice
+from services.edge.discovery import ObservedOrchestrators, OrchestratorsUnknownError
 
-ONE = {"address": "https://one.example:8935", "score": 1, "capabilities": ["live/a", "live/b"]}
-TWO = {"address": "https://two.example:8935", "score": 0.5, "capabilities": ["live/b"]}
-BARE = {"address": "https://bare.example:8935", "runners": [{"url": "https://r", "price": 1.5}]}
+ONE, TWO, BARE = "https://one.example:8935", "https://two.example:8935", "https://bare.example:8935"
+RUNNER = Runner(
+    url=f"{ONE}/apps/a/session",
+    app="live/a",
+    gpu=RunnerGpu(name="A GPU", vram_mb=24_000),
+    metadata='{"region": "ü"}',
+    mode="persistent",
+    capacity=3,
+    capacity_available=3,
+    price_info=RunnerPrice(price="1.012e+16", currency="wei", unit="seconds"),
+)
+BARE_RUNNER = Runner(
+    url="u", app="x", price_info=RunnerPrice(price="0.10000000000000000001", currency="WEI", unit="fixed")
+)
+
+
+class Bucket:
+    """A copy of the bucket, as a test says it is."""
+
+    def __init__(self, *orchestrators: Orchestrator) -> None:
+        self.entry: bytes | None = None
+        self.put(*orchestrators)
+
+    def put(self, *orchestrators: Orchestrator) -> None:
+        observed = OrchestratorsObserved(observed_at_ms=1, orchestrators=list(orchestrators))
+        self.entry = observed.model_dump_json().encode()
+
+    def get(self, key: str) -> bytes | None:
+        assert key == "snapshot"
+        return self.entry
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "orchestrators.json"
-    path.write_text(json.dumps([ONE, TWO, BARE, ONE]))
-    return path
+def bucket() -> Bucket:
+    return Bucket(
+        Orchestrator(address=ONE, capabilities=["live/a", "live/b"], runners=[RUNNER]),
+        Orchestrator(address=TWO, capabilities=["live/b"], runners=[]),
+        Orchestrator(address=BARE, capabilities=[], runners=[BARE_RUNNER]),
+    )
 
 
-def addresses(found: list[dict[str, object]]) -> list[object]:
-    return [one["address"] for one in found]
+def addresses(found: bytes) -> list[Any]:
+    return [one["address"] for one in json.loads(found)]
 
 
-def test_all_are_found_without_capabilities_each_once(path: Path) -> None:
-    found = OrchestratorFile(path).find(["", ""])
+def test_answers_what_go_livepeer_would_in_its_order_and_with_its_omissions(bucket: Bucket) -> None:
+    found = ObservedOrchestrators(bucket).find([])
 
-    assert found == [ONE, TWO, {**BARE, "score": 1}]
+    assert found.decode() == (
+        '[{"address":"https://one.example:8935","score":1,"capabilities":["live/a","live/b"],"runners":'
+        '[{"url":"https://one.example:8935/apps/a/session","gpu":{"name":"A GPU","vram_mb":24000},'
+        '"app":"live/a","metadata":"{\\"region\\": \\"ü\\"}","mode":"persistent","capacity":3,'
+        '"capacity_used":0,"capacity_available":3,'
+        '"price_info":{"price":1.012e+16,"currency":"wei","unit":"seconds"}}]},'
+        '{"address":"https://two.example:8935","score":1,"capabilities":["live/b"]},'
+        '{"address":"https://bare.example:8935","score":1,"runners":[{"url":"u","app":"x","capacity":0,'
+        '"capacity_used":0,"capacity_available":0,'
+        '"price_info":{"price":0.10000000000000000001,"currency":"WEI","unit":"fixed"}}]}]'
+    )
 
 
-def test_any_capability_matches_in_their_order(path: Path) -> None:
-    orchestrators = OrchestratorFile(path)
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ([], [ONE, TWO, BARE]),
+        (["", ""], [ONE, TWO, BARE]),
+        (["live/b"], [ONE, TWO]),
+        (["live/a", "", "live/b"], [ONE, TWO]),
+        (["live/b", "live/b"], [ONE, TWO]),
+        (["nothing", "live/a"], [ONE]),
+        (["nothing"], []),
+        (["live"], []),
+        (["LIVE/A"], []),
+        (["live/a "], []),
+    ],
+)
+def test_any_of_the_capabilities_matches_exactly_and_in_their_order(
+    bucket: Bucket, capabilities: list[str], expected: list[str]
+) -> None:
+    assert addresses(ObservedOrchestrators(bucket).find(capabilities)) == expected
 
-    assert addresses(orchestrators.find(["live/b"])) == [ONE["address"], TWO["address"]]
-    assert addresses(orchestrators.find(["live/a", "live/b"])) == [ONE["address"], TWO["address"]]
-    assert orchestrators.find(["live"]) == []
-    assert orchestrators.find(["LIVE/A"]) == []
+
+def test_the_order_is_that_of_the_capabilities_asked_for() -> None:
+    bucket = Bucket(
+        Orchestrator(address=ONE, capabilities=["a"], runners=[]),
+        Orchestrator(address=TWO, capabilities=["b", "b"], runners=[]),
+    )
+
+    assert addresses(ObservedOrchestrators(bucket).find(["b", "a"])) == [TWO, ONE]
 
 
-def test_a_changed_file_is_read_again(path: Path) -> None:
-    orchestrators = OrchestratorFile(path)
+def test_a_new_snapshot_is_answered_at_once(bucket: Bucket) -> None:
+    orchestrators = ObservedOrchestrators(bucket)
     orchestrators.find([])
-    path.write_text(json.dumps([TWO]))
-    os.utime(path, ns=(1, 1))
 
-    assert addresses(orchestrators.find([])) == [TWO["address"]]
+    bucket.put(Orchestrator(address=TWO, capabilities=["x"], runners=[]))
 
-
-@pytest.mark.parametrize("content", ["{}", "not json", '[{"score": 1}]', '[{"address": ""}]', "\x80"])
-def test_a_broken_file_answers_nothing_until_it_is_mended(path: Path, content: str) -> None:
-    orchestrators = OrchestratorFile(path)
-    path.write_bytes(content.encode("latin-1"))
-    for _ in range(2):
-        with pytest.raises(OrchestratorsUnknownError):
-            orchestrators.find([])
-
-    path.write_text("[]")
-    assert orchestrators.find([]) == []
+    assert addresses(orchestrators.find(["x"])) == [TWO]
+    assert addresses(orchestrators.find(["live/a"])) == []
 
 
-def test_without_a_file_nothing_is_known(tmp_path: Path) -> None:
-    for path in (None, tmp_path / "missing.json"):
-        with pytest.raises(OrchestratorsUnknownError):
-            OrchestratorFile(path).find([])
+def test_before_the_first_snapshot_and_with_an_empty_one_nothing_is_known(bucket: Bucket) -> None:
+    bucket.entry = None
+    orchestrators = ObservedOrchestrators(bucket)
+    with pytest.raises(OrchestratorsUnknownError):
+        orchestrators.find([])
+
+    bucket.put()
+    with pytest.raises(OrchestratorsUnknownError):
+        orchestrators.find(["live/a"])
+
+
+def test_while_the_bucket_is_read_anew_the_last_snapshot_stays(bucket: Bucket) -> None:
+    orchestrators = ObservedOrchestrators(bucket)
+    orchestrators.find([])
+
+    bucket.entry = None
+
+    assert addresses(orchestrators.find([])) == [ONE, TWO, BARE]
+
+
+@pytest.mark.parametrize("price", ["1}", "01", "NaN", "", '1,"x":2', "1\n"])
+def test_a_snapshot_that_cannot_be_read_answers_nothing(bucket: Bucket, price: str) -> None:
+    orchestrators = ObservedOrchestrators(bucket)
+    entry = json.loads(bucket.entry or b"")
+    entry["orchestrators"][0]["runners"][0]["price_info"]["price"] = price
+    bucket.entry = json.dumps(entry).encode()
+
+    with pytest.raises(OrchestratorsUnknownError):
+        orchestrators.find([])
