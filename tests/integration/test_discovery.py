@@ -412,7 +412,7 @@ async def test_a_redirect_leads_nowhere(world: World) -> None:
     async with orchestrators(2) as (bad, hidden):
 
         async def redirect(_: web.Request) -> web.StreamResponse:
-            return web.HTTPTemporaryRedirect(location=f"{hidden.url}/discovery")
+            return web.Response(status=307, headers={"Location": f"{hidden.url}/discovery"})
 
         bad.answer_document = redirect
         async with world.discovery(bad.url):

