@@ -2,7 +2,7 @@
 # The last line of `make run ONCE=1` is its summary, also when another make calls it.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench check fmt clean lock schemas proto
+.PHONY: help setup run test bench fuzz check fmt clean lock schemas proto
 
 PYTHON := .venv/bin/python
 SOURCES := $(wildcard services shared contracts tilt tests)
@@ -33,6 +33,10 @@ fmt: setup ## Format, and repair what ruff can repair
 
 bench: setup ## Print figures of the whole system as JSON lines (some two minutes)
 	@$(PYTHON) -m tests.bench.bench
+
+fuzz: setup ## Bent requests against the signer and running processes: N=200000, SEED=1; TOTALS=a file to go on from
+	@$(PYTHON) -m tests.fuzz.fuzz --inputs $(or $(N),200000) --seed $(or $(SEED),1) \
+		$(if $(TOTALS),--totals $(TOTALS))
 
 schemas: setup ## Generate JSON Schema, AsyncAPI and OpenAPI from contracts
 	@$(PYTHON) -m contracts.generate
