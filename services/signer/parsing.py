@@ -6,9 +6,10 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
-from contracts.livepeer.payments_pb2 import Capabilities
+from contracts.livepeer.payments_pb2 import Capabilities, CapabilityConstraints, Constraints
 from services.signer.go_json import Fields, Members, read_object
 from services.signer.refusal import BadRequestError
 
@@ -118,9 +119,30 @@ def read_capabilities(raw: bytes) -> Capabilities | None:
 
 def _parse_capabilities(raw: bytes) -> Capabilities:
     try:
-        return Capabilities.FromString(raw)
+        capabilities = Capabilities.FromString(raw)
     except DecodeError as problem:
         raise BadRequestError(f"capabilities: {problem}") from problem
+    _check_entries(capabilities)
+    return capabilities
+
+
+def _check_entries(capabilities: Capabilities) -> None:
+    """Refuse entries of maps with fields of their own: Go reads these, our library puts them aside.
+
+    They could ask an orchestrator for a model whose price ceiling is not looked up here.
+    """
+    constraints = capabilities.constraints
+    maps: list[tuple[Message, int]] = [
+        (capabilities, Capabilities.CAPACITIES_FIELD_NUMBER),
+        (constraints, Constraints.PER_CAPABILITY_FIELD_NUMBER),
+    ]
+    maps += [
+        (models, CapabilityConstraints.MODELS_FIELD_NUMBER) for models in constraints.per_capability.values()
+    ]
+    for message, number in maps:
+        unknown = UnknownFieldSet(message)
+        if any(unknown[place].field_number == number for place in range(len(unknown))):
+            raise BadRequestError("capabilities: an entry has unknown fields")
 
 
 _kept_capabilities = lru_cache(maxsize=1024)(_parse_capabilities)

@@ -74,10 +74,10 @@ class Clients:
 
     def learn(self, account: str, allowed: Allowed, state: str) -> None:
         """A request was answered: its client comes again, and its state may turn up anywhere."""
-        self.states = [*self.states[-STATES_MAX:], state]
         request = allowed.request
         if not request.manifest_id:
-            return  # its session's id is chance, which would not be the seed's
+            return  # its session's id is chance: what is made of its state would not be the seed's
+        self.states = [*self.states[-STATES_MAX:], state]
         client = Client(
             account=account,
             quote=request.orchestrator,
@@ -165,7 +165,7 @@ def _shuffle(draft: Draft, rng: Random) -> None:
 
 SELDOM: tuple[tuple[float, Callable[[Draft, Random], None]], ...] = (
     (0.1, mutate_body.set_max_price),
-    (0.1, mutate_body.set_capabilities),
+    (0.2, mutate_body.set_capabilities),
     (0.1, _shuffle),
 )
 

@@ -112,6 +112,12 @@ def _add_an_unknown_name(draft: Draft, rng: Random) -> None:
     draft.members.insert(rng.randint(0, len(draft.members)), (name, rng.choice(WRONG_VALUES)))
 
 
+def _add_a_constant(draft: Draft, rng: Random) -> None:
+    """What some JSON readers take for a number, under a name that nobody reads."""
+    value = rng.choice(("NaN", "Infinity", "-Infinity", "[NaN]", "nan", "undefined"))
+    draft.members.insert(rng.randint(0, len(draft.members)), ('"x"', value))
+
+
 # Values
 
 
@@ -284,6 +290,7 @@ CHANGES: tuple[Change, ...] = (
     *[_change_letters] * 2,
     *[_repeat_a_name] * 2,
     _add_an_unknown_name,
+    _add_a_constant,
     _remove,
     *[_set_a_wrong_value] * 4,
     *[_set_pixels] * 2,

@@ -26,7 +26,7 @@ def grow(data: bytes, schema: Schema) -> Tree:
     for field in read(data).fields:
         inner: Any = schema.get(field.number)
         value: int | bytes | Tree = field.value
-        if isinstance(field.value, bytes) and isinstance(inner, dict):
+        if isinstance(field.value, bytes) and field.wire_type == BYTES and isinstance(inner, dict):
             value = grow(field.value, inner)
         tree.append(Node(field.number, field.wire_type, value))
     return tree

@@ -1,7 +1,7 @@
 """The body of a payment request, read as Go's encoding/json reads it (protocol §1, §14)."""
 
 import json
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from fractions import Fraction
 from typing import Any
 
@@ -132,6 +132,22 @@ def test_capabilities_have_to_be_readable() -> None:
     assert read_capabilities(b"") is None
     with pytest.raises(BadRequestError, match="capabilities"):
         read_capabilities(b"\xff")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "CgIBABoLCgdtb2RlbC1iEgAIIxABKhcKAjAuEhEIIxINCgsKB21vZGVsLWIaAA==",
+        "CgIBABoECCMQASoXCgIwLhIRCCMSDQoLCgdtb2RlbC1hEgAKAgEAGgQIIxABKhcKAjAuEhEIIxINCgsaB21vZGVsLWESAA==",
+    ],
+)
+def test_an_entry_that_go_would_read_otherwise_is_refused(raw: str) -> None:
+    with pytest.raises(BadRequestError, match="an entry has unknown fields"):
+        read_capabilities(b64decode(raw))
+
+
+def test_unknown_fields_elsewhere_are_passed_on() -> None:
+    assert read_capabilities(bytes.fromhex("0a0101" + "a20601ff")) is not None
 
 
 @pytest.mark.parametrize(
