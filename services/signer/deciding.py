@@ -121,8 +121,6 @@ class Deciding:
         if session is None or (reference.sequence > session.sequence and intent.foreign is None):
             batch.raise_fence(intent.payer, self._chain(), "a client holds a state ahead of the log", now)
             raise refresh_session()
-        if session.orchestrator != "0x" + intent.quote.orchestrator.hex():
-            raise BadRequestError("orchestratorAddress mismatch")
         _check_same_job(intent, session)
         _check_manifest(intent, session)
         return reference.sequence == session.sequence - 1 and intent.digest != session.last_digest
@@ -293,6 +291,8 @@ def _is_repeat(intent: Intent, session: PaymentSession) -> bool:
 
 
 def _check_same_job(intent: Intent, session: PaymentSession) -> None:
+    if session.orchestrator != "0x" + intent.quote.orchestrator.hex():
+        raise BadRequestError("orchestratorAddress mismatch")
     if session.payer != intent.payer:
         raise BadRequestError("payer mismatch")
     if intent.body.app != session.app:

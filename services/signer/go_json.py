@@ -91,22 +91,35 @@ class Fields:
             written = str(value)
         return written
 
-    def object(self, name: str, *, null_clears: bool = False) -> "Fields | None":
-        """None if there is none, which is another thing than an empty one.
+    def object(self, name: str) -> "Fields | None":
+        """All that were given, merged, whatever nulls between; None if there is none."""
+        found = [each for each in self.pointers(name) if each is not None]
+        if not found:
+            return None
+        merged = Members()
+        for each in found:
+            each.merge_into(merged)
+        return Fields(merged, found[0].path)
 
-        `null_clears`: where Go has a pointer, a null takes back what came before it.
-        """
-        merged: Members | None = None
+    def pointers(self, name: str) -> list["Fields | None"]:
+        """What a Go pointer held one after the other: objects merge, until a null takes them back."""
+        held: list[Fields | None] = []
         for value in self.values(name):
             if value is None:
-                merged = None if null_clears else merged
-            elif isinstance(value, Members):
-                merged = merged or Members()
-                for inner, values in value.items():
-                    merged.setdefault(inner, []).extend(values)
-            else:
+                held.append(None)
+                continue
+            if not isinstance(value, Members):
                 raise self._not(name, "an object")
-        return None if merged is None else Fields(merged, f"{self.path}{name}.")
+            last = held[-1] if held else None
+            if last is None:
+                last = Fields(Members(), f"{self.path}{name}.")
+                held.append(last)
+            Fields(value).merge_into(last.members)
+        return held
+
+    def merge_into(self, members: Members) -> None:
+        for name, values in self.members.items():
+            members.setdefault(name, []).extend(values)
 
     def values(self, name: str) -> Sequence[Any]:
         return self.members.get(name.lower(), ())

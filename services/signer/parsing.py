@@ -65,7 +65,7 @@ def parse_body(text: str) -> PaymentBody:
         app=_app(fields),
         in_pixels=fields.int64("inPixels"),
         job_type=fields.text("type", TEXT_MAX),
-        max_price=_max_price(fields.object("maxPrice", null_clears=True)),
+        max_price=_last_max_price(fields),
         capabilities=fields.octets("capabilities"),
     )
 
@@ -85,9 +85,13 @@ def _app(fields: Fields) -> str:
     return app
 
 
-def _max_price(fields: Fields | None) -> MaxPrice | None:
-    if fields is None:
-        return None
+def _last_max_price(fields: Fields) -> MaxPrice | None:
+    """Also what a null takes back has to fit."""
+    held = [_max_price(each) if each is not None else None for each in fields.pointers("maxPrice")]
+    return held[-1] if held else None
+
+
+def _max_price(fields: Fields) -> MaxPrice:
     for price in fields.values("price"):
         if isinstance(price, str) and not JSON_NUMBER.fullmatch(price):
             raise BadRequestError("maxPrice.price is not a number")

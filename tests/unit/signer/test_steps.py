@@ -239,3 +239,15 @@ def test_482_when_nothing_is_due(attempt: Attempt) -> None:
     refusal = attempt.signer.refused(attempt.text())
 
     assert (refusal.status, str(refusal)) == (482, "no tickets")
+
+
+def test_a_first_request_for_a_session_that_is_another_orchestrators(
+    signer: Signer, quote: QuoteMaker
+) -> None:
+    """The same ManifestID and params under another address: nothing is booked to the wrong one."""
+    signer.pay(body(quote.text()))
+    quote.address = bytes(20)
+
+    refusal = signer.refused(body(quote.text()))
+
+    assert (refusal.status, str(refusal)) == (400, "orchestratorAddress mismatch")
