@@ -1,4 +1,8 @@
-"""One process at a time does what must not be done by two; a second waits for the lease."""
+"""One process at a time does what must not be done by two; a second waits for the lease.
+
+A holder that dies loses it with its connection, at once. One that hangs says nothing for a few
+seconds, then PostgreSQL ends its session; when it wakes up, it finds the lease lost.
+"""
 
 import asyncio
 
@@ -10,6 +14,7 @@ log = structlog.get_logger()
 
 RETRY_SECONDS = 0.5
 CHECK_SECONDS = 1.0
+SILENCE_SECONDS = 5  # after which a holder counts as hung; far more than CHECK_SECONDS
 
 
 class LeaseLostError(Exception):
@@ -27,13 +32,13 @@ class Lease:
 
     async def take(self) -> None:
         """Return once it is ours; a store that is away is waited for."""
+        log.info("lease_waits", lease=self._name)
         while True:
             try:
                 if await asyncio.to_thread(self._try_take):
                     self.held = True
                     log.info("lease_taken", lease=self._name)
                     return
-                log.info("lease_waits", lease=self._name)
             except PostgresError as problem:
                 log.warning("lease_waits", lease=self._name, problem=repr(problem))
             await asyncio.sleep(RETRY_SECONDS)
@@ -56,7 +61,8 @@ class Lease:
 
     def _try_take(self) -> bool:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._dsn, autocommit=True, connect_timeout=5)
+            options = f"-c idle_session_timeout={SILENCE_SECONDS}s -c statement_timeout={SILENCE_SECONDS}s"
+            self._connection = connect(self._dsn, autocommit=True, connect_timeout=5, options=options)
         query = "SELECT pg_try_advisory_lock(hashtext(%s))"
         row = self._connection.execute(query, (f"lease of {self._name}",)).fetchone()
         return row is not None and bool(row[0])

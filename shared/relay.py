@@ -17,6 +17,7 @@ from psycopg import Connection, connect
 from psycopg import Error as PostgresError
 from pydantic_core import to_json
 
+from contracts.message import CHECKSUM_HEADER, checksum
 from contracts.streams import stream_of
 from shared import logging, telemetry
 from shared.bus import connect as connect_bus
@@ -87,20 +88,22 @@ class Relay:
         """
         *first, last = entries
         for entry in first:
-            headers = self._headers(entry)
-            await self._client.publish(entry["subject"], to_json(entry), headers=headers)
+            data = to_json(entry)
+            await self._client.publish(entry["subject"], data, headers=self._headers(entry, data))
+        data = to_json(last)
         await self._jetstream.publish(
             last["subject"],
-            to_json(last),
+            data,
             timeout=ACK_TIMEOUT_SECONDS,
             stream=self._stream,
-            headers=self._headers(last),
+            headers=self._headers(last, data),
         )
         telemetry.relayed_total.inc(len(entries))
         telemetry.relay_position.set(last["position"])
 
-    def _headers(self, entry: dict[str, Any]) -> dict[str, str]:
-        return {"Nats-Msg-Id": f"{self._service}:{entry['epoch']}:{entry['position']}"}
+    def _headers(self, entry: dict[str, Any], data: bytes) -> dict[str, str]:
+        message_id = f"{self._service}:{entry['epoch']}:{entry['position']}"
+        return {"Nats-Msg-Id": message_id, CHECKSUM_HEADER: checksum(data)}
 
 
 async def serve_relay(
@@ -127,7 +130,8 @@ async def serve_relay(
 
 
 def _open(dsn: str, schema: str) -> Lock:
-    options = f"-c search_path={schema} -c statement_timeout=5000"
+    # A leader that hangs loses the lock: PostgreSQL ends a session that says nothing for so long.
+    options = f"-c search_path={schema} -c statement_timeout=5s -c idle_session_timeout=5s"
     return connect(dsn, autocommit=True, connect_timeout=5, options=options)
 
 

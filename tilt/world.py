@@ -10,8 +10,8 @@ import secrets
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class Options:
     price_per_unit: int = 5 * 10**10
     spend_limit_wei: int = 10**16
     idle_seconds: int = 120
+    replicas: int = 1  # of each of our own processes, but for provisioner and discovery
     log_level: str = "info"
 
 
@@ -87,6 +88,15 @@ class World:
     @property
     def public_url(self) -> str:
         return f"http://127.0.0.1:{self.slot.port('edge')}"
+
+    @property
+    def public_urls(self) -> list[str]:
+        """Every edge; each names itself in the tokens it hands out."""
+        return [f"http://127.0.0.1:{self.slot.port(name)}" for name in self.replicas_of("edge")]
+
+    def replicas_of(self, process: str) -> list[str]:
+        """The names of a process and its replicas: `signer`, `signer-2`."""
+        return [process, *(f"{process}-{number}" for number in range(2, self.options.replicas + 1))]
 
     @property
     def orchestrator_url(self) -> str:
@@ -171,33 +181,23 @@ class World:
         """Our own processes; the contracts are deployed by now."""
         made = chain_world.load(self.chain_directory)
         assert made is not None
-        state_key = hashlib.sha256(self.slot.secret("state-key").encode()).hexdigest()
-        payer_keys = ",".join(map(str, self.payer_key_paths))
-        signer = {"DEVELOPMENT_KEY_PATH": payer_keys, "STATE_KEYS": state_key}
         return [
-            self._service("accounts", DEFAULT_PAYER=self.payers[0]),
-            self._service(
+            *self._replicated("accounts", DEFAULT_PAYER=self.payers[0]),
+            *self._replicated(
                 "quota",
                 DEFAULT_SPEND_LIMIT_WEI=str(self.options.spend_limit_wei),
                 IDLE_SECONDS=str(self.options.idle_seconds),
             ),
-            self._service("metering"),
-            self._service("signer", after=["provisioner", "quota"], RELAY="false", **signer),
-            self._service("signer", module="relay", name="signer-relay", after=["signer"]),
-            self._service(
+            *self._replicated("metering"),
+            *self._signers(),
+            *self._replicated(
                 "deposit_watcher",
                 RPC_URL=self.rpc_url,
                 CONTROLLER_ADDRESS=made.controller,
                 PAYERS=",".join(self.payers),
                 SCAN_FROM_BLOCK=str(made.first_block),
             ),
-            self._service(
-                "edge",
-                PUBLIC_PORT=str(self.slot.port("edge")),
-                PUBLIC_URL=self.public_url,
-                KEY_PEPPER=self.slot.secret("key-pepper"),
-                ADMIN_KEY_HASHES=hashlib.sha256(self.admin_key.encode()).hexdigest(),
-            ),
+            *self._edges(),
             self._orchestrator(),
             self._service(
                 "discovery",
@@ -206,6 +206,41 @@ class World:
                 POLL_SECONDS=str(DISCOVERY_POLL_SECONDS),
                 ALLOW_PRIVATE_ADDRESSES="true",
             ),
+        ]
+
+    def _replicated(self, service: str, *, after: Sequence[str] = (), **settings: str) -> list[Process]:
+        """The processes of a service; the first makes the tables, the others come after it."""
+        first, *others = self.replicas_of(service)
+        return [
+            self._service(service, name=first, after=["provisioner", *after], **settings),
+            *(self._service(service, name=name, after=[first], **settings) for name in others),
+        ]
+
+    def _signers(self) -> list[Process]:
+        """A signer for each partition, and their relays."""
+        state_key = hashlib.sha256(self.slot.secret("state-key").encode()).hexdigest()
+        payer_keys = ",".join(map(str, self.payer_key_paths))
+        settings = {"DEVELOPMENT_KEY_PATH": payer_keys, "STATE_KEYS": state_key, "RELAY": "false"}
+        return [
+            replace(process, env={**(process.env or {}), "SIGNER_PARTITION": str(partition)})
+            for partition, process in enumerate(self._replicated("signer", after=["quota"], **settings))
+        ] + [
+            self._service("signer", module="relay", name=name, after=["signer"])
+            for name in self.replicas_of("signer-relay")
+        ]
+
+    def _edges(self) -> list[Process]:
+        return [
+            self._service(
+                "edge",
+                name=name,
+                PUBLIC_PORT=str(self.slot.port(name)),
+                PUBLIC_URL=url,
+                KEY_PEPPER=self.slot.secret("key-pepper"),
+                ADMIN_KEY_HASHES=hashlib.sha256(self.admin_key.encode()).hexdigest(),
+                SIGNER_PARTITIONS=str(self.options.replicas),
+            )
+            for name, url in zip(self.replicas_of("edge"), self.public_urls, strict=True)
         ]
 
     def _orchestrator(self) -> Process:

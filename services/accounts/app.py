@@ -1,6 +1,13 @@
-"""Accounts, put together: `python -m services.accounts.app`."""
+"""Accounts, put together: `python -m services.accounts.app`.
+
+Of several processes the holder of the lease works: one writer for the bucket, one who answers
+commands. The others wait, answer probes, and take over when it is gone.
+"""
 
 import asyncio
+from functools import partial
+
+from faststream.nats import NatsBroker
 
 from contracts.accounts import IDENTITIES
 from services.accounts.application import Accounts
@@ -25,9 +32,6 @@ async def main() -> None:
     settings = Settings()
     logging.configure(SERVICE, settings.log_level)
     dsn, nats_url = settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
-    lease = Lease(dsn, SERVICE)
-    await lease.take()
-
     env = postgres_env(dsn, SERVICE, create_tables=settings.create_tables)
     accounts = Accounts(PostgresDirectory, env, default_payer=settings.default_payer)
     directory = PostgresDirectory(accounts)
@@ -44,16 +48,17 @@ async def main() -> None:
     broker.context.set_global("identities", identities)
     broker.context.set_global("clock", settings.clock())
     broker.context.set_global("public_log", public_log)
+    lease = Lease(dsn, SERVICE)
 
     def stop() -> None:
         accounts.close()
         lease.release()
 
-    tasks: list[Task] = [lease.keep, identities.run]
+    tasks: list[Task] = [partial(work, lease, broker, identities)]
     if settings.relay:
         tasks.append(Relay(SERVICE, dsn, public_log, client).run)
     server = serve(
-        brokers=[broker],
+        brokers=[make_broker(SERVICE, nats_url)],  # without commands: those wait for the lease
         client=client,
         host=settings.http_host,
         port=settings.http_port,
@@ -62,6 +67,15 @@ async def main() -> None:
         on_stop=stop,
     )
     await server.serve()
+
+
+async def work(lease: Lease, broker: NatsBroker, identities: Identities) -> None:
+    """Once the lease is ours: answer commands and keep the bucket. Its loss ends the process."""
+    await lease.take()
+    async with broker, asyncio.TaskGroup() as group:
+        await broker.start()
+        for task in (lease.keep(), identities.run()):
+            group.create_task(task)
 
 
 if __name__ == "__main__":

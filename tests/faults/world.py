@@ -1,7 +1,7 @@
 """The world that faults and attacks are tried in: production's limits, a deposit that can be used up."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ from tests import infra
 from tilt.chain import world as chain_world
 from tilt.child import Process
 from tilt.run import start
+from tilt.slot import Slot
 from tilt.supervisor import Supervisor
 from tilt.world import Options, World
 
@@ -45,10 +46,12 @@ def _funded(deployment: Process) -> Process:
 
 
 @contextmanager
-def running_world() -> Iterator[tuple[World, Supervisor]]:
+def running_world(
+    kind: Callable[[Slot, Options], World] = GuardedWorld, options: Options | None = None
+) -> Iterator[tuple[World, Supervisor]]:
     """Start all processes; they are supervised in a thread of their own, whatever a test is doing."""
     with infra.own_slot() as slot, start_blocking_portal() as portal:
-        world = GuardedWorld(slot, Options(idle_seconds=IDLE_SECONDS))
+        world = kind(slot, options or Options(idle_seconds=IDLE_SECONDS))
         world.prepare()
         with portal.wrap_async_context_manager(Supervisor(slot.directory)) as supervisor:
             portal.call(start, world, supervisor)

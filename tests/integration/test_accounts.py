@@ -252,17 +252,17 @@ async def test_a_wiped_bucket_is_written_again(world: World, account_id: str) ->
     assert identity(world, first) is not None
 
 
-async def test_a_second_process_waits_for_the_lease(
-    world: World, nats: infra.Nats, slot: Slot, directory: Path
+async def test_a_second_process_answers_probes_and_waits_for_the_lease(
+    world: World, nats: infra.Nats, slot: Slot, directory: Path, account_id: str
 ) -> None:
     settings = {"POSTGRES_DSN": world.dsn, "NATS_URL": nats.url("accounts")}
     second_log = directory / "second.log"
-    second = service("accounts", slot.port("accounts2"), settings, second_log, ready_seconds=4)
+    async with service("accounts", slot.port("accounts2"), settings, second_log):
+        await issue(world, account_id)
 
-    with pytest.raises(TimeoutError):
-        await second.__aenter__()
-
-    assert "lease_waits" in second_log.read_text()
+    written = second_log.read_text()
+    assert "lease_waits" in written
+    assert "lease_taken" not in written
 
 
 async def test_racing_commands_lose_nothing(world: World, account_id: str) -> None:
