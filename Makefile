@@ -2,7 +2,7 @@
 # The last line of `make run ONCE=1` is its summary, also when another make calls it.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench fuzz check fmt clean lock schemas proto
+.PHONY: help setup run test bench fuzz faults check fmt clean lock schemas proto
 
 PYTHON := .venv/bin/python
 SOURCES := $(wildcard services shared contracts tilt tests)
@@ -37,6 +37,9 @@ bench: setup ## Print figures of the whole system as JSON lines (some two minute
 fuzz: setup ## Bent requests against the signer and running processes: N=200000, SEED=1; TOTALS=a file to go on from
 	@$(PYTHON) -m tests.fuzz.fuzz --inputs $(or $(N),200000) --seed $(or $(SEED),1) \
 		$(if $(TOTALS),--totals $(TOTALS))
+
+faults: setup ## Kills, crashes, hangs and races, long; totals in docs/faults.json: PARTS="kills", N=200, SEED=1
+	@$(PYTHON) -m tests.faults $(PARTS) --seed $(or $(SEED),1) $(if $(N),--amount $(N))
 
 schemas: setup ## Generate JSON Schema, AsyncAPI and OpenAPI from contracts
 	@$(PYTHON) -m contracts.generate

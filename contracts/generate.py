@@ -16,7 +16,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from contracts import accounts, deposit_watcher, discovery, message, metering, quota, signer
-from contracts.message import Command, Event, Message
+from contracts.message import CHECKSUM_HEADER, Command, Event, Message
 from contracts.streams import DEAD_LETTERS, DEAD_SUBJECT, PUBLISHERS, stream_of
 
 DIRECTORY = Path(__file__).parent / "schemas"
@@ -76,7 +76,8 @@ _ABOUT = (
     "LogEntry. What a reader cannot apply it keeps in its table dead_letters and announces on "
     f"{DEAD_LETTERS} ({DEAD_SUBJECT}.>). Apply an entry only "
     "if its previous_position is the position you applied last; read a gap with "
-    "cmd.<publisher>.read_log.v1."
+    f"cmd.<publisher>.read_log.v1. The header {CHECKSUM_HEADER} is the CRC-32 of the published bytes: if it "
+    "does not fit, take the message for lost."
 )
 
 

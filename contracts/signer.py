@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from contracts.message import Command, Event, Message, WeiText
+from contracts.message import Command, Event, Message, Recovered, WeiText
 
 CLOSES_MAX = 32  # sessions in one message
 REQUESTS_MAX = 32  # payments in one message; fewer cost throughput, more gain none
@@ -22,18 +22,22 @@ class GeneratePayment(Message):
     body: str
     payer: str | None = None  # the credential's, 0x and 40 lower-case digits; None: the signer's first
     job_id: str | None = None  # the client's `Idempotency-Key`: one job gets one upfront payment
+    user_bound: bool = False  # the key is the user's own: other users' sessions are none of its
 
 
 class GeneratePayments(Command):
     """All payments that wait: one message is one batch, one commit, one reply or a few.
 
     Sent to `subject.<partition>`. Answers come to the reply subject in one or more
-    `PaymentAnswers`; each request is answered once, by its index.
+    `PaymentAnswers`; each request is answered once, by its index. A request may be sent again, also
+    to another partition: by its `request_id` it is one payment. What is read after `expires_at_ms`
+    (UTC since 1970) is dropped: nobody waits for it any more.
     """
 
     subject: ClassVar[str] = "cmd.signer.generate_payments.v1"
 
     requests: list[GeneratePayment] = Field(max_length=REQUESTS_MAX)
+    expires_at_ms: int | None = None
 
 
 class PaymentSignedAnswer(Message):
@@ -171,6 +175,32 @@ class PaymentSigned(Event):
     price_per_unit: int
     pixels_per_unit: int
     creation_round: int
+    recipient_rand_hash: str = ""  # hex of 32 bytes without 0x; "" from signers that did not tell
+    first_nonce: int = 0  # the tickets' nonces are this and those that follow
+
+
+class TicketRecovered(Recovered):
+    """A batch of tickets that was signed and left, and whose PaymentSigned a restore had lost."""
+
+    subject: ClassVar[str] = "evt.signer.ticket_recovered.v1"
+
+    account_id: str
+    session_id: str
+    user_id: str | None
+    app: str
+    job_type: str
+    recipient: str
+    payer: str
+    tickets: int
+    cost: WeiText
+    face_value: WeiText
+    win_prob: str  # hex
+    units: int
+    price_per_unit: int
+    pixels_per_unit: int
+    creation_round: int
+    recipient_rand_hash: str  # hex of 32 bytes without 0x
+    first_nonce: int
 
 
 class PaymentRefused(Event):

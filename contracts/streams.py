@@ -40,6 +40,7 @@ CONSUMERS = (
     Consumer("quota", "signer", "follow-spend"),
     Consumer("quota", "accounts", "follow-accounts"),
     Consumer("quota", "deposit_watcher", "follow-funds"),
+    Consumer("deposit_watcher", "signer", "match-tickets"),
 )
 
 BUCKET_OWNERS = {IDENTITIES: "accounts", CHAIN: "deposit_watcher", ORCHESTRATORS: "discovery"}
@@ -47,7 +48,13 @@ BUCKET_READERS = {IDENTITIES: ("edge",), CHAIN: ("signer",), ORCHESTRATORS: ("ed
 
 # Who may command whom, by subject (below the kind `cmd`).
 COMMANDS = {
-    "edge": ("cmd.accounts.>", "cmd.quota.>", "cmd.signer.>", "cmd.metering.>"),
+    "edge": (
+        "cmd.accounts.>",
+        "cmd.quota.>",
+        "cmd.signer.>",
+        "cmd.metering.>",
+        "cmd.deposit_watcher.read_redemptions.v1",
+    ),
     "signer": ("cmd.quota.grant_allowances.v1",),
     "quota": ("cmd.signer.close_sessions.v1",),
     "discovery": ("cmd.signer.sign_orchestrator_info.v1",),
@@ -69,6 +76,8 @@ def permissions_of(service: str) -> Permissions:
     subscribe = [inbox_of(service) + ".>"]
     if service in PUBLISHERS:
         publish.append(f"evt.{service}.>")
+        # Its own stream's messages, wrapped in JSON: is it ahead of the log?
+        publish.append(f"$JS.API.STREAM.MSG.GET.{stream_of(service)}")
         subscribe.append(f"cmd.{service}.>")
     for consumer in CONSUMERS:
         if consumer.service == service:
@@ -76,7 +85,9 @@ def permissions_of(service: str) -> Permissions:
     for bucket, owner in BUCKET_OWNERS.items():
         if owner == service:
             publish += [f"$KV.{bucket}.>", f"$JS.API.STREAM.PURGE.KV_{bucket}"]
-        if service in BUCKET_READERS[bucket] or owner == service:
+        # Not the owner: the server sends what is read to any subject the reader names, so who may
+        # write and read a bucket may put its words into anybody's command.
+        if service in BUCKET_READERS[bucket]:
             publish += _read_bucket(bucket)
     return Permissions(tuple(publish), tuple(subscribe), responds=service in PUBLISHERS)
 

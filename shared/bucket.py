@@ -8,7 +8,7 @@ Whatever was put before a heartbeat comes before it, so each one marks a state t
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 from nats.aio.client import Client
@@ -18,6 +18,7 @@ from pydantic_core import from_json, to_json
 
 log = structlog.get_logger()
 
+EXPECTED_LAST = "Nats-Expected-Last-Sequence"
 HEARTBEAT_SECONDS = 0.25
 STALE_SECONDS = 1.0
 
@@ -27,10 +28,16 @@ class StoreLostError(Exception):
 
 
 class BucketWriter:
-    """Keeps a bucket equal to the entries it is given; rewrites it when the store was wiped."""
+    """Keeps a bucket equal to the entries it is given; rewrites it when the store was wiped.
 
-    def __init__(self, client: Client, bucket: str) -> None:
+    Of several processes one may write. The store refuses what does not follow the writer's own last
+    entry, so one that hung while another took over changes nothing when it wakes up; it begins anew
+    only if `may_write` says that it is still the one.
+    """
+
+    def __init__(self, client: Client, bucket: str, may_write: Callable[[], bool] = lambda: True) -> None:
         self._client = client
+        self._may_write = may_write
         self._bucket = bucket
         self._entries: dict[str, bytes] = {}
         self._epoch = ""  # none: the bucket has to be written anew
@@ -58,7 +65,7 @@ class BucketWriter:
         self._entries = {**entries, **self._entries}
         while True:
             try:
-                if not self._epoch:
+                if not self._epoch and self._may_write():
                     await self._rewrite()
                 async with self._changed:
                     if self._epoch:
@@ -89,7 +96,10 @@ class BucketWriter:
 
     async def _put(self, key: str, value: bytes) -> None:
         jetstream = self._client.jetstream(timeout=1)
-        ack = await jetstream.publish(f"$KV.{self._bucket}.{key}", value, stream=f"KV_{self._bucket}")
+        headers = {EXPECTED_LAST: str(self._sequence)} if self._sequence else None
+        ack = await jetstream.publish(
+            f"$KV.{self._bucket}.{key}", value, stream=f"KV_{self._bucket}", headers=headers
+        )
         if self._sequence and ack.seq != self._sequence + 1:
             raise StoreLostError(f"{ack.seq} came after {self._sequence}")
         self._sequence = ack.seq

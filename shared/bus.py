@@ -18,7 +18,7 @@ from shared.refusal import Refused
 
 log = structlog.get_logger()
 
-REPLY_TIMEOUT_SECONDS = 2.0
+REPLY_TIMEOUT_SECONDS = 1.5  # an answer over HTTP takes two seconds at most
 
 
 class CommandRefusedError(Exception):
@@ -41,7 +41,7 @@ def connection_options(service: str) -> dict[str, Any]:
         "max_reconnect_attempts": -1,
         "reconnect_time_wait": 0.25,
         "connect_timeout": 2,
-        "ping_interval": 5,
+        "ping_interval": 1,  # a server that hangs is noticed in three seconds
         "max_outstanding_pings": 2,
         "pending_size": 8 * 1024 * 1024,
     }

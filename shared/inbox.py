@@ -22,7 +22,15 @@ from psycopg.sql import SQL, Identifier
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from contracts.message import LogEntry, LogPage, ReadLog, read_log_subject
+from contracts.message import (
+    CHECKSUM_HEADER,
+    LogEntry,
+    LogEpoch,
+    LogPage,
+    ReadLog,
+    checksum,
+    read_log_subject,
+)
 from contracts.streams import DEAD_SUBJECT, Consumer, stream_of
 from shared import telemetry
 from shared.bus import ServiceUnavailableError, ask
@@ -45,6 +53,10 @@ CREATE TABLE IF NOT EXISTS {schema}.dead_letters (
     reader text NOT NULL, epoch integer NOT NULL, position bigint NOT NULL,
     reason text NOT NULL, entry json NOT NULL, buried_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (reader, epoch, position));
+CREATE TABLE IF NOT EXISTS {schema}.past_positions (
+    reader text NOT NULL, epoch integer NOT NULL, position bigint NOT NULL, PRIMARY KEY (reader, epoch));
+CREATE TABLE IF NOT EXISTS {schema}.recovered_positions (
+    reader text, epoch integer, position bigint, PRIMARY KEY (reader, epoch, position));
 """
 
 
@@ -53,7 +65,7 @@ class PositionMovedError(Exception):
 
 
 class LogWentBackError(Exception):
-    """The publisher's log ends before what was applied: it was restored (design §5, epoch)."""
+    """The publisher's log ends before what was applied, and no epoch of it says why (yet)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,8 @@ class Positions:
         assert isinstance(recorder, ThinRecorder)
         self._datastore = recorder.datastore
         self._schema = Identifier(recorder.datastore.schema)
+        self._past = Identifier(recorder.datastore.schema, "past_positions")
+        self._recovered = Identifier(recorder.datastore.schema, "recovered_positions")
 
     def create_tables(self) -> None:
         with self._datastore.get_connection() as connection:
@@ -96,6 +110,41 @@ class Positions:
             params = (new.epoch, new.position, reader, old.epoch, old.position)
             if cursor.execute(query, params).rowcount != 1:
                 raise PositionMovedError(reader)
+
+        return effect
+
+    def past(self, reader: str) -> dict[int, int]:
+        """How far a reader got in the epochs that it has left."""
+        query = SQL("SELECT epoch, position FROM {} WHERE reader = %s").format(self._past)
+        with self._datastore.get_connection() as connection:
+            rows = connection.execute(query, (reader,)).fetchall()
+        return {row["epoch"]: row["position"] for row in rows}
+
+    def leave(self, reader: str, left: Position) -> Effect:
+        """The effect that remembers how far a reader got in an epoch."""
+        query = SQL("INSERT INTO {} VALUES (%s, %s, %s) ON CONFLICT DO NOTHING").format(self._past)
+
+        def effect(cursor: Cursor[DictRow]) -> None:
+            cursor.execute(query, (reader, left.epoch, left.position))
+
+        return effect
+
+    def was_recovered(self, reader: str, lost: Position) -> bool:
+        """Whether a reader has applied this lost entry when it was told again; it may be once more."""
+        query = SQL("SELECT 1 FROM {} WHERE (reader, epoch, position) = (%s, %s, %s)").format(self._recovered)
+        with self._datastore.get_connection() as connection:
+            row = connection.execute(query, (reader, lost.epoch, lost.position)).fetchone()
+        return row is not None
+
+    def recover(self, reader: str, lost: Sequence[Position]) -> Effect:
+        """The effect that remembers lost entries which were told again, and are applied now."""
+        query = SQL("INSERT INTO {} SELECT %s, * FROM unnest(%s::integer[], %s::bigint[])").format(
+            self._recovered
+        )
+        columns = [position.epoch for position in lost], [position.position for position in lost]
+
+        def effect(cursor: Cursor[DictRow]) -> None:
+            cursor.execute(query, (reader, *columns))
 
         return effect
 
@@ -134,6 +183,7 @@ class Inbox:
         self._reads = frozenset(reads)
         self._families = frozenset(_family(subject) for subject in reads)
         self._at = Position(1, 0)
+        self._past: dict[int, int] = {}  # by epoch
         self._buried: list[dict[str, Any]] = []
         self._failures = 0  # since the last step that went well
 
@@ -154,6 +204,7 @@ class Inbox:
 
     async def _follow(self) -> None:
         self._at = await asyncio.to_thread(self._positions.get, self._reader)
+        self._past = await asyncio.to_thread(self._positions.past, self._reader)
         jetstream = self._client.jetstream()
         stream = stream_of(self._consumer.publisher)
         subscription = await jetstream.pull_subscribe_bind(durable=self._reader, stream=stream)
@@ -167,10 +218,11 @@ class Inbox:
     async def _step(self, subscription: JetStreamContext.PullSubscription) -> None:
         messages = await _fetch(subscription)
         entries = [entry for message in messages if (entry := self._read(message)) is not None]
-        if not entries:
+        entries = [entry for entry in entries if entry.epoch >= self._at.epoch]  # older ones are over
+        entries.sort(key=lambda entry: (entry.epoch, entry.position))
+        if not entries or entries[0].epoch > self._at.epoch:
             await self._fill_gap(upto=None)
         else:
-            entries.sort(key=lambda entry: (entry.epoch, entry.position))
             if entries[0].previous_position > self._at.position:
                 telemetry.inbox_gaps_total.labels(self._consumer.publisher).inc()
                 await self._fill_gap(upto=entries[0].previous_position)
@@ -179,10 +231,17 @@ class Inbox:
             await messages[-1].ack()  # the consumer acknowledges all before it too
 
     def _read(self, message: Msg) -> LogEntry | None:
+        """The entry, unless it is not what was published: the log has it, and the gap is read there."""
+        told = (message.headers or {}).get(CHECKSUM_HEADER)  # none from an older publisher
+        if told is not None and told != checksum(message.data):
+            telemetry.inbox_altered_total.labels(self._consumer.publisher).inc()
+            log.error(
+                "altered_entry", reader=self._reader, message_id=(message.headers or {}).get("Nats-Msg-Id")
+            )
+            return None
         try:
             return LogEntry.model_validate_json(message.data)
         except ValidationError as problem:
-            # Not an entry at all: the log has the real one, and the gap will be read from there.
             log.error("unreadable_entry", reader=self._reader, problem=str(problem))
             return None
 
@@ -190,22 +249,58 @@ class Inbox:
         """Read entries from the publisher until `upto`, or until its log ends."""
         subject = read_log_subject(self._consumer.publisher)
         while upto is None or self._at.position < upto:
-            asked = ReadLog(after=self._at.position, limit=BATCH)
+            # Where a whole page takes longer than we wait for it, a smaller one still gets us on.
+            asked = ReadLog(after=self._at.position, limit=max(1, BATCH >> self._failures))
             page = await ask(self._client, asked, LogPage, subject=subject)
+            before = self._at
+            await self._enter_next_epoch(page)
+            if self._at != before:
+                upto = None  # it counted in the epoch that is over
+                continue
             if page.head < self._at.position:
                 raise LogWentBackError(f"{self._at} is after the head {page.head}")
             if not page.entries:
                 return
-            before = self._at
             await self._apply_chain(page.entries)
             if self._at == before:
                 raise LogWentBackError(f"the log does not go on from {before}")
+
+    async def _enter_next_epoch(self, page: LogPage) -> None:
+        """Leave an epoch that is over once all of it was applied, or more than there is now.
+
+        What the publisher lost, and we applied, stays applied: how far we got is remembered, and
+        what it recovers and tells again is left out.
+        """
+        following = self._next_epoch(page)
+        if following is None or self._at.position < following.began_after:
+            return
+        new = Position(following.epoch, following.began_after)
+        log.warning("epoch_entered", reader=self._reader, left=str(self._at), entered=str(new))
+        effects = [
+            self._positions.advance(self._reader, self._at, new),
+            self._positions.leave(self._reader, self._at),
+        ]
+        await asyncio.to_thread(self._application.recorder.insert_events, [], effects=effects)
+        self._past[self._at.epoch] = self._at.position
+        self._at = new
+
+    def _next_epoch(self, page: LogPage) -> LogEpoch | None:
+        """The epoch after ours; if ours itself was lost, after the last one that we share."""
+        if page.epoch == self._at.epoch:
+            return None
+        known = {epoch.epoch for epoch in page.epochs}
+        shared = [epoch for epoch in (self._at.epoch, *self._past) if epoch in known]
+        if not shared:
+            raise LogWentBackError(f"{self._at} is of no epoch of the log, which is in {page.epoch}")
+        return next((epoch for epoch in page.epochs if epoch.epoch > max(shared)), None)
 
     async def _apply_chain(self, entries: Sequence[LogEntry]) -> None:
         """Apply what follows our position without a gap; what lies before it was applied."""
         chain: list[LogEntry] = []
         position = self._at.position
         for entry in entries:
+            if entry.epoch != self._at.epoch:
+                break  # another epoch is entered first
             if entry.position <= position:
                 continue
             if entry.previous_position != position:
@@ -232,14 +327,25 @@ class Inbox:
     def _wants(self, entry: LogEntry) -> bool:
         """A version we do not know of an event we do read waits for a newer release of us."""
         if entry.subject in self._reads:
-            return True
+            return not self._was_applied(entry)
         if _family(entry.subject) in self._families:
             raise ServiceUnavailableError(f"{entry.subject} is newer than this reader")
         return False
 
+    def _was_applied(self, entry: LogEntry) -> bool:
+        """Whether this tells again what was lost by its publisher, but not by us."""
+        lost = _lost_place(entry)
+        if lost is None:
+            return False
+        got_to = self._past.get(lost.epoch, 0)
+        return got_to >= lost.position or self._positions.was_recovered(self._reader, lost)
+
     def _apply_in_one(self, entries: Sequence[LogEntry], last: LogEntry, effects: Sequence[Effect]) -> None:
         new = Position(last.epoch, last.position)
         advance = self._positions.advance(self._reader, self._at, new)
+        lost = [place for entry in entries if (place := _lost_place(entry)) is not None]
+        if lost:
+            effects = [*effects, self._positions.recover(self._reader, lost)]
 
         def done(cursor: Cursor[DictRow]) -> None:
             advance(cursor)
@@ -284,6 +390,12 @@ async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
         return first + await subscription.fetch(batch=BATCH - 1, timeout=GATHER_SECONDS)
     except (NatsError, TimeoutError):
         return first
+
+
+def _lost_place(entry: LogEntry) -> Position | None:
+    """Where an entry was told first that tells again what a restore had lost (contracts, Recovered)."""
+    epoch, position = entry.event.get("lost_epoch"), entry.event.get("lost_position")
+    return Position(int(epoch), int(position)) if epoch is not None and position is not None else None
 
 
 def _family(subject: str) -> str:

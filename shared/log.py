@@ -1,24 +1,26 @@
 """A service's notification log as others may read it: public events, with the position chain."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 from eventsourcing.persistence import Notification
-from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composed, Identifier
 
-from contracts.message import Event, LogEntry, LogPage, ReadLog
-from shared.store import Effect, EventSourced, ThinRecorder
+from contracts.message import Event, LogEntry, LogEpoch, LogPage, ReadLog
+from shared.history import Epoch, History
+from shared.refusal import Refused
+from shared.store import EventSourced, ThinRecorder
 
 PAGE = 500
 
-CREATE_LOG_TABLES = """
-CREATE TABLE IF NOT EXISTS {schema}.log (single boolean PRIMARY KEY DEFAULT true CHECK (single),
-    epoch integer NOT NULL DEFAULT 1, relayed bigint NOT NULL DEFAULT 0);
-INSERT INTO {schema}.log DEFAULT VALUES ON CONFLICT DO NOTHING;
-"""
+
+class LogEpochChanged(Refused):
+    """The reader is in a history that the log no longer has: it has to find its own way back."""
+
+    code = "log_epoch_changed"
 
 
 class Outbox(Protocol):
@@ -46,33 +48,44 @@ class PublicLog:
         self._outbox = outbox
         self._topics = list(outbox.topics)
         self._table = Identifier(recorder.datastore.schema, recorder.events_table_name)
-        self._log = Identifier(recorder.datastore.schema, "log")
+        self.history = History(recorder)
+        self._public_starts: dict[int, int] = {}  # by epoch: the last public position before it
 
     def create_tables(self) -> None:
-        schema = Identifier(self._recorder.datastore.schema)
-        with self._recorder.datastore.get_connection() as connection:
-            connection.execute(SQL(CREATE_LOG_TABLES).format(schema=schema))
+        self.history.create_tables()
 
     def read(self, asked: ReadLog) -> LogPage:
-        """Entries after any position, at most `limit`, and where the log ends."""
-        epoch, _ = self.marks()
+        """Entries after any position, at most `limit`, and where the log ends.
+
+        Raises LogEpochChanged for a reader whose epoch ended before its position.
+        """
         previous = self._last_public(upto=asked.after)
-        entries = [LogEntry.model_validate(entry) for entry in self.tail(previous, epoch, asked.limit)]
+        entries = [LogEntry.model_validate(entry) for entry in self.tail(previous, asked.limit)]
         last = entries[-1].position if entries else previous
         head = last if len(entries) < asked.limit else self._last_public(upto=None)
-        return LogPage(epoch=epoch, head=head, entries=entries)
+        epochs = [LogEpoch(epoch=row.epoch, began_after=self._starts(row)) for row in self.history.epochs()]
+        if asked.epoch is not None:
+            _check_epoch(epochs, asked.epoch, asked.after)
+        now = epochs[-1]
+        return LogPage(
+            epoch=now.epoch, head=head, entries=entries, began_after=now.began_after, epochs=epochs
+        )
 
-    def tail(self, position: int, epoch: int, limit: int = PAGE) -> list[dict[str, Any]]:
+    def tail(self, position: int, limit: int = PAGE) -> list[dict[str, Any]]:
         """What follows the public entry at this position (or 0), each a LogEntry's fields."""
-        entries = []
+        entries: list[dict[str, Any]] = []
         notifications = self._recorder.select_notifications(
             position, limit, topics=self._topics, inclusive_of_start=False
         )
+        if not notifications:
+            return entries
+        # Read after the entries: an epoch is there before the first of its entries is.
+        epochs = self.history.epochs()
         for notification in notifications:
             event, at = self._outbox.to_public(notification)
             entries.append(
                 {
-                    "epoch": epoch,
+                    "epoch": epoch_at(epochs, notification.id),
                     "position": notification.id,
                     "previous_position": position,
                     "subject": event.subject,
@@ -83,10 +96,35 @@ class PublicLog:
             position = notification.id
         return entries
 
+    def missing(self, entries: Sequence[LogEntry]) -> list[LogEntry]:
+        """Which of these public entries the log has not got, or has got another one in the place of.
+
+        Told by epoch and time, not by content: an older release may have published fewer fields.
+        """
+        if not entries:
+            return []
+        positions = [entry.position for entry in entries]
+        first, last = min(positions), max(positions)
+        found = self._recorder.select_notifications(
+            first, last - first + 1, stop=last, topics=self._topics, inclusive_of_start=True
+        )
+        at = {notification.id: self._outbox.to_public(notification)[1] for notification in found}
+        epochs = self.history.epochs()
+        return [
+            entry
+            for entry in entries
+            if at.get(entry.position) != entry.at or epoch_at(epochs, entry.position) != entry.epoch
+        ]
+
     def marks(self) -> tuple[int, int]:
         """The log's epoch, and the position that was relayed last."""
-        row = self._one(SQL("SELECT epoch, relayed FROM {}").format(self._log))
-        return int(row["epoch"]), int(row["relayed"])
+        return self.history.marks()
+
+    def _starts(self, epoch: Epoch) -> int:
+        """The last public position before an epoch; what lies before it never changes again."""
+        if epoch.epoch not in self._public_starts:
+            self._public_starts[epoch.epoch] = self._last_public(upto=epoch.began_after)
+        return self._public_starts[epoch.epoch]
 
     def _last_public(self, *, upto: int | None) -> int:
         query = SQL(
@@ -102,11 +140,17 @@ class PublicLog:
             return row
 
 
-def raise_epoch(schema: str) -> Effect:
-    """The effect that begins a new epoch: the log went back in time, so positions may recur."""
-    query = SQL("UPDATE {} SET epoch = epoch + 1").format(Identifier(schema, "log"))
+def epoch_at(epochs: Sequence[Epoch], position: int) -> int:
+    """The epoch of the entry at a position."""
+    if len(epochs) == 1:
+        return epochs[0].epoch
+    return epochs[bisect_right(epochs, position - 1, key=lambda epoch: epoch.began_after) - 1].epoch
 
-    def effect(cursor: Cursor[DictRow]) -> None:
-        cursor.execute(query)
 
-    return effect
+def _check_epoch(epochs: Sequence[LogEpoch], epoch: int, after: int) -> None:
+    if epoch not in {known.epoch for known in epochs}:
+        raise LogEpochChanged(f"epoch {epoch} is not of this log; it is in epoch {epochs[-1].epoch}")
+    ended = next((later.began_after for later in epochs if later.epoch > epoch), None)
+    if ended is not None and after > ended:
+        text = f"epoch {epoch} ended after position {ended}; the log is in epoch {epochs[-1].epoch}"
+        raise LogEpochChanged(text)

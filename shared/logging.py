@@ -4,6 +4,7 @@ Secrets never get here as keys or values that are theirs: what looks like one by
 """
 
 import logging
+import resource
 import sys
 from collections.abc import MutableMapping
 from functools import lru_cache
@@ -16,7 +17,8 @@ SECRET_WORDS = ("secret", "password", "authorization", "signature", "private", "
 
 
 def configure(service: str, level: str) -> None:
-    """Send the logs of this process, ours and the libraries', to stdout."""
+    """Send the logs of this process, ours and the libraries', to stdout; its memory goes nowhere."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump has every secret in it
     number = getattr(logging, level.upper())
     structlog.configure(
         processors=[

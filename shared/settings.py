@@ -1,17 +1,56 @@
 """What every service is told by its environment: `SERVICE_NOUN_UNIT`."""
 
 from datetime import timedelta
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.clock import Clock
+
+# Both are read here first: the drivers' own errors quote what they do not understand, passwords as well.
+
+
+def _nats_url(text: SecretStr) -> SecretStr:
+    for url in text.get_secret_value().split(","):
+        if not _is_nats_url(url.strip()):
+            raise ValueError("must be nats://user:password@host:port, several by commas")
+    return text
+
+
+def _is_nats_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.port != 0 and parts.scheme in {"nats", "tls"} and bool(parts.hostname)
+    except ValueError:
+        return False
+
+
+def _postgres_dsn(text: SecretStr) -> SecretStr:
+    try:
+        parts = conninfo_to_dict(text.get_secret_value())
+    except ProgrammingError:
+        parts = {}
+    ports = str(parts.get("port", "5432")).split(",")
+    if not parts or not all(port.isdecimal() for port in ports):
+        raise ValueError("must be postgresql://role:password@host:port/database, each part told")
+    return text
+
+
+type NatsUrl = Annotated[SecretStr, AfterValidator(_nats_url)]
+type PostgresDsn = Annotated[SecretStr, AfterValidator(_postgres_dsn)]
 
 
 class BusSettings(BaseSettings):
     """For a process on the bus."""
 
-    nats_url: SecretStr  # nats://user:password@host:port, several by commas
+    # What is wrong with a setting is said without what was set: it may hold a password.
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
+
+    nats_url: NatsUrl  # nats://user:password@host:port, several by commas
     log_level: str = "info"
     http_host: str = "127.0.0.1"
     http_port: int = Field(ge=0, le=65535)  # /livez, /readyz, /metrics
@@ -24,6 +63,14 @@ class BusSettings(BaseSettings):
 class StoreSettings(BusSettings):
     """For a service with a store of its own."""
 
-    postgres_dsn: SecretStr  # postgresql://role:password@host:port/database
+    postgres_dsn: PostgresDsn  # postgresql://role:password@host:port/database
     create_tables: bool = False  # make what is missing at start; for a first start, or always
     relay: bool = True  # off where the relay is a process of its own
+
+
+class DatabaseSettings(BaseSettings):
+    """For a tool that needs the store of a service and nothing else; the prefix is the service's."""
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
+
+    postgres_dsn: PostgresDsn

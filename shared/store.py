@@ -5,30 +5,43 @@ statement. Writers queue behind an advisory lock that is taken before any positi
 held until the commit is visible: without one, a reader of the log misses events.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
 from eventsourcing.application import Application
-from eventsourcing.domain import Aggregate, DomainEventProtocol, MutableOrImmutableAggregate
+from eventsourcing.domain import (
+    Aggregate,
+    CanMutateProtocol,
+    DomainEventProtocol,
+    MutableOrImmutableAggregate,
+)
 from eventsourcing.persistence import (
+    IntegrityError,
     InterfaceError,
     OperationalError,
     Recording,
     StoredEvent,
     Transcoder,
 )
-from eventsourcing.postgres import PostgresApplicationRecorder
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from eventsourcing.utils import EnvType, retry
-from psycopg import Cursor
+from psycopg import Connection, Cursor
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier, Literal
 from pydantic_core import from_json, to_json
 
+from shared.connections import Connections
+
 # Runs in the transaction of a save, before its events. Raises to undo everything.
 type Effect = Callable[[Cursor[DictRow]], None]
+
+
+class EpochChangedError(IntegrityError):
+    """The log began a new epoch: what is in memory may never have happened. Load and decide again."""
 
 
 class JsonTranscoder(Transcoder):
@@ -48,21 +61,57 @@ class JsonTranscoder(Transcoder):
 def _restore_times(state: dict[str, Any]) -> None:
     """Names tell: `timestamp`, and what ends in `_at` or `_on`."""
     for name, value in state.items():
-        if isinstance(value, str) and (name == "timestamp" or name.endswith(("_at", "_on"))):
+        if name != "timestamp" and not name.endswith(("_at", "_on")):
+            continue
+        if isinstance(value, str):
             state[name] = datetime.fromisoformat(value)
+        elif isinstance(value, dict):  # several, by what they are of
+            state[name] = {of: datetime.fromisoformat(at) for of, at in value.items()}
+
+
+class Guard(Protocol):
+    """Keeps writers out of a store that may have lost what was committed last (shared/history.py)."""
+
+    def check(self, connection: Connection[DictRow]) -> None:
+        """Raise unless this connection may write; asked before each save, cheap but for the first."""
+        ...
+
+    def note(self, stored: StoredEvent) -> None:
+        """Be told what was committed last."""
+        ...
+
+    def epoch(self) -> int:
+        """The epoch of the log that this process decides in."""
+        ...
+
+    def refresh(self) -> bool:
+        """Look for a newer epoch; true if there is one."""
+        ...
 
 
 class ThinRecorder(PostgresApplicationRecorder):
     """Appends events and runs effects in one transaction."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    guard: Guard | None = None  # whoever offers the log to others sets one
+
+    def __init__(self, datastore: PostgresDatastore, **kwargs: Any) -> None:
+        parameters = datastore.pool.kwargs
+        assert isinstance(parameters, dict)
+        # The library's pool waits, and the longer a store is away the longer after it came back.
+        datastore.pool = Connections(parameters)  # type: ignore[assignment] # for all that is used of it
+        super().__init__(datastore, **kwargs)
         schema, table = Identifier(self.datastore.schema), Identifier(self.events_table_name)
         self._insert = SQL(
             "INSERT INTO {}.{} (originator_id, originator_version, topic, state)"
             " SELECT event.* FROM (SELECT pg_advisory_xact_lock(hashtext({}))) AS lock,"
             " unnest(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[]) AS event"
         ).format(schema, table, Literal(f"{self.datastore.schema}.{self.events_table_name}"))
+        self._newer = SQL(
+            "SELECT event.originator_id, event.originator_version, event.topic, event.state"
+            " FROM unnest(%b::uuid[], %b::bigint[]) AS known (id, version) JOIN {}.{} AS event"
+            " ON event.originator_id = known.id AND event.originator_version > known.version"
+            " ORDER BY event.originator_id, event.originator_version"
+        ).format(schema, table)
         self._existing = SQL(
             "SELECT originator_id FROM {}.{} WHERE originator_id = ANY(%s::uuid[]) AND originator_version = 1"
         ).format(schema, table)
@@ -71,25 +120,47 @@ class ThinRecorder(PostgresApplicationRecorder):
     def insert_events(
         self, stored_events: Sequence[StoredEvent], *, effects: Sequence[Effect] = (), **_: Any
     ) -> Sequence[int] | None:
-        """Raise IntegrityError if another writer took a version first; then nothing is stored."""
+        """Raise IntegrityError if another writer took a version first; then nothing is stored.
+
+        After StoreAwayError nobody knows whether it was: load again before deciding anything.
+        """
         if not stored_events and not effects:
             return None
         with self.datastore.get_connection() as connection:
-            if not effects:  # one statement is a transaction
-                self._append(connection.cursor(), stored_events)
-                return None
-            with connection.transaction(), connection.cursor() as cursor:
-                for effect in effects:
-                    effect(cursor)
-                if stored_events:
-                    self._append(cursor, stored_events)
+            if self.guard is not None:
+                self.guard.check(connection)
+            self._store(connection, stored_events, effects)
+        if self.guard is not None and stored_events:
+            self.guard.note(stored_events[-1])
         return None
+
+    def _store(
+        self, connection: Connection[DictRow], stored_events: Sequence[StoredEvent], effects: Sequence[Effect]
+    ) -> None:
+        if not effects:  # one statement is a transaction
+            self._append(connection.cursor(), stored_events)
+            return
+        with connection.transaction(), connection.cursor() as cursor:
+            for effect in effects:
+                effect(cursor)
+            if stored_events:
+                self._append(cursor, stored_events)
 
     def existing(self, originator_ids: Iterable[UUID]) -> set[UUID]:
         """Which of these have events."""
         with self.datastore.get_connection() as connection:
             rows = connection.execute(self._existing, (list(originator_ids),), prepare=True)
             return {row["originator_id"] for row in rows}
+
+    def newer(self, versions: Mapping[UUID, int]) -> list[StoredEvent]:
+        """The events of these aggregates after their versions, in order."""
+        with self.datastore.get_connection() as connection:
+            columns = [list(versions), list(versions.values())]
+            rows = connection.execute(self._newer, columns, prepare=True).fetchall()
+        return [
+            StoredEvent(row["originator_id"], row["originator_version"], row["topic"], bytes(row["state"]))
+            for row in rows
+        ]
 
     def _append(self, cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent]) -> None:
         columns = [
@@ -124,7 +195,11 @@ class EventSourced(Application[UUID]):
         """
         aggregates = [aggregate for aggregate in objs if isinstance(aggregate, Aggregate)]
         events = [event for aggregate in aggregates for event in aggregate.collect_events()]
-        recordings = self.events.put(events, **kwargs)
+        try:
+            recordings = self.events.put(events, **kwargs)
+        except EpochChangedError:
+            self.forget_all()
+            raise
         if self.repository.cache is not None:
             for aggregate in aggregates:
                 self.repository.cache.put(aggregate.id, aggregate)
@@ -157,6 +232,40 @@ class EventSourced(Application[UUID]):
             return {unique for unique in unknown if not self.recorder.select_events(unique, limit=1)}
         return unknown - self.recorder.existing(unknown)
 
+    def catch_up(self, aggregate_ids: Iterable[UUID]) -> None:
+        """Bring those in memory to where another replica has brought them; one query for all."""
+        if self.repository.cache is None or not isinstance(self.recorder, ThinRecorder):
+            return
+        known: dict[UUID, MutableOrImmutableAggregate[UUID]] = {}
+        for aggregate_id in aggregate_ids:
+            with contextlib.suppress(KeyError):
+                known[aggregate_id] = self.repository.cache.get(aggregate_id)
+        if not known:
+            return
+        for stored in self.recorder.newer({each: known[each].version for each in known}):
+            event = self.mapper.to_domain_event(stored)
+            assert isinstance(event, CanMutateProtocol)
+            event.mutate(known[event.originator_id])
+
+    def log_epoch(self) -> int:
+        """The epoch of the log we decide in; if it is over, a save raises EpochChangedError."""
+        guard = self._guard()
+        return guard.epoch() if guard is not None else 1
+
+    def refresh_epoch(self) -> None:
+        """Look for a newer epoch, and forget what may never have happened."""
+        guard = self._guard()
+        if guard is not None and guard.refresh():
+            self.forget_all()
+
+    def _guard(self) -> Guard | None:
+        return self.recorder.guard if isinstance(self.recorder, ThinRecorder) else None
+
+    def forget_all(self) -> None:
+        """Drop the whole cache: the store may no longer have what is in it."""
+        if self.repository.cache is not None:
+            self.forget(*list(self.repository.cache.cache))
+
     def forget(self, *aggregate_ids: UUID) -> None:
         """Drop aggregates from the cache, so that the next use reads them from the store."""
         for aggregate_id in aggregate_ids:
@@ -188,7 +297,4 @@ def postgres_env(dsn: str, schema: str, *, create_tables: bool) -> EnvType:
         "POSTGRES_USER": str(parts["user"]),
         "POSTGRES_PASSWORD": str(parts.get("password", "")),
         "POSTGRES_SCHEMA": schema,
-        "POSTGRES_CONNECT_TIMEOUT": "1",
-        "POSTGRES_POOL_SIZE": "2",
-        "POSTGRES_MAX_OVERFLOW": "6",
     }

@@ -20,6 +20,11 @@ inbox_position = Gauge("clearinghouse_inbox_position", "Position applied last, b
 inbox_gaps_total = Counter(
     "clearinghouse_inbox_gaps_total", "Gaps in a stream filled from the log", ["publisher"]
 )
+inbox_altered_total = Counter(
+    "clearinghouse_inbox_altered_entries_total",
+    "Entries whose checksum does not fit, read from the log instead",
+    ["publisher"],
+)
 dead_letters_total = Counter("clearinghouse_dead_letters_total", "Messages buried", ["publisher"])
 signed_wei_total = Counter("signer_signed_wei_total", "Cost of the tickets signed, in wei")
 signed_tickets_total = Counter("signer_signed_tickets_total", "Tickets signed")
@@ -33,4 +38,10 @@ discovery_listed = Gauge("discovery_listed_orchestrators", "Addresses in the las
 discovery_runners = Gauge("discovery_listed_runners", "Runners in the last snapshot")
 discovery_runners_refused_total = Counter(
     "discovery_refused_runners_total", "Runners left out of a snapshot, by reason", ["reason"]
+)
+redemptions_total = Counter(
+    "deposit_watcher_redemptions_total", "Redeemed tickets judged, by what they are to us", ["kind"]
+)
+redemptions_pending = Gauge(
+    "deposit_watcher_pending_redemptions", "Redeemed tickets not found in the signer's log yet"
 )

@@ -40,6 +40,7 @@ def directory(slot: Slot) -> Iterator[Path]:
     made = slot.directory / f"test-{secrets.token_hex(4)}"
     made.mkdir()
     yield made
+    infra.keep_outputs(made)
     shutil.rmtree(made)
 
 

@@ -6,6 +6,7 @@ same two things: a `Postgres` that makes databases, and a `Nats` with the users 
 
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -96,8 +97,21 @@ def own_slot() -> Iterator[Slot]:
     try:
         yield slot
     finally:
+        keep_outputs(slot.directory)
         slot.wipe()
         slot.release()
+
+
+def keep_outputs(directory: Path) -> None:
+    """Where TESTS_KEEP names a directory: copy there what processes printed, and the secrets they had."""
+    if not (target := os.environ.get("TESTS_KEEP")):
+        return
+    kept = Path(target) / secrets.token_hex(6)
+    for pattern in ("*.log", "*.log.1", "secrets.json", "*.key"):
+        for path in directory.rglob(pattern):
+            copy = kept / path.relative_to(directory)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
 
 
 def run_postgres(slot: Slot) -> AbstractContextManager[Postgres]:

@@ -24,7 +24,7 @@ from tilt.chain import node
 from tilt.chain import world as chain_world
 from tilt.chain.install import install
 from tilt.child import Process, when_done
-from tilt.servers import nats, postgres
+from tilt.servers import nats, postgres, standby
 from tilt.slot import Slot
 
 DATABASE = "clearinghouse"
@@ -61,6 +61,7 @@ class Options:
     spend_limit_wei: int = 10**16
     idle_seconds: int = 120
     replicas: int = 1  # of each of our own processes, but for provisioner and discovery
+    standby: bool = False  # a second PostgreSQL, that every commit waits for
     log_level: str = "info"
 
 
@@ -115,8 +116,21 @@ class World:
         return f"http://127.0.0.1:{self.slot.port(f'{process}-health')}"
 
     def dsn(self, role: str = postgres.SUPERUSER, database: str = DATABASE) -> str:
+        password = self.slot.secret(f"postgres-{role}")
+        if self.options.standby:
+            return self.postgres_pair.dsn(role=role, password=password, database=database)
         address = postgres.Address("127.0.0.1", self.slot.port("postgres"))
-        return address.dsn(role=role, password=self.slot.secret(f"postgres-{role}"), database=database)
+        return address.dsn(role=role, password=password, database=database)
+
+    @property
+    def postgres_pair(self) -> standby.Pair:
+        """The two servers of a world with a standby; the first is primary at first."""
+        first, second = (
+            standby.Server(name, self.directory / name, self.slot.port(name))
+            for name in ("postgres", "postgres-2")
+        )
+        named = self.directory / "postgres-primary"
+        return standby.Pair((first, second), named, self.slot.secret("postgres-postgres"))
 
     def nats_url(self, user: str) -> str:
         return f"nats://{user}:{self.slot.secret(f'nats-{user}')}@127.0.0.1:{self.slot.port('nats')}"
@@ -127,7 +141,10 @@ class World:
         """Install what npm brings and write what the servers read. Idempotent."""
         install()
         self.chain_directory.mkdir(parents=True, exist_ok=True)
-        postgres.prepare(self.directory / "postgres", password=self.slot.secret("postgres-postgres"))
+        if self.options.standby:
+            self.postgres_pair.prepare()
+        else:
+            postgres.prepare(self.directory / "postgres", password=self.slot.secret("postgres-postgres"))
         users = [nats.admin(self.slot.secret("nats-admin"))]
         for service in SERVICES:
             may = permissions_of(service)
@@ -138,16 +155,9 @@ class World:
 
     def servers(self) -> list[Process]:
         """What the services stand on, up to the deployed contracts."""
-        data = self.directory / "postgres"
+        databases = self._databases()
         return [
-            Process(
-                "postgres",
-                postgres.argv(data, self.slot.port("postgres")),
-                postgres.ENVIRONMENT,
-                ready=partial(postgres.is_ready, self.dsn(database="postgres")),
-                user=postgres.system_user(),
-                stop_signal=postgres.STOP_SIGNAL,
-            ),
+            *databases,
             Process(
                 "nats",
                 nats.argv(self.directory / "nats.conf"),
@@ -168,7 +178,7 @@ class World:
             ),
             self._service(
                 "provisioner",
-                after=["postgres", "nats"],
+                after=[*(process.name for process in databases), "nats"],
                 nats_user="admin",
                 ADMIN_DSN=self.dsn(),
                 ROLE_PASSWORDS=json.dumps(
@@ -208,6 +218,25 @@ class World:
             ),
         ]
 
+    def _databases(self) -> list[Process]:
+        data, dsn = self.directory / "postgres", self.dsn(database="postgres")
+        one = Process(
+            "postgres",
+            postgres.argv(data, self.slot.port("postgres")),
+            postgres.ENVIRONMENT,
+            ready=partial(postgres.is_ready, dsn),
+            user=postgres.system_user(),
+            stop_signal=postgres.STOP_SIGNAL,
+        )
+        if not self.options.standby:
+            return [one]
+        pair = self.postgres_pair
+        first, second = (
+            replace(one, name=server.name, argv=pair.argv(server), env=pair.environment)
+            for server in pair.servers
+        )
+        return [first, replace(second, after=[first.name], ready=pair.is_ready)]
+
     def _replicated(self, service: str, *, after: Sequence[str] = (), **settings: str) -> list[Process]:
         """The processes of a service; the first makes the tables, the others come after it."""
         first, *others = self.replicas_of(service)
@@ -220,12 +249,18 @@ class World:
         """A signer for each partition, and their relays."""
         state_key = hashlib.sha256(self.slot.secret("state-key").encode()).hexdigest()
         payer_keys = ",".join(map(str, self.payer_key_paths))
-        settings = {"DEVELOPMENT_KEY_PATH": payer_keys, "STATE_KEYS": state_key, "RELAY": "false"}
+        synchronous = {"STANDBY_IS_SYNCHRONOUS": "true"} if self.options.standby else {}
+        settings = {
+            "DEVELOPMENT_KEY_PATH": payer_keys,
+            "STATE_KEYS": state_key,
+            "RELAY": "false",
+            **synchronous,
+        }
         return [
             replace(process, env={**(process.env or {}), "SIGNER_PARTITION": str(partition)})
             for partition, process in enumerate(self._replicated("signer", after=["quota"], **settings))
         ] + [
-            self._service("signer", module="relay", name=name, after=["signer"])
+            self._service("signer", module="relay", name=name, after=["signer"], **synchronous)
             for name in self.replicas_of("signer-relay")
         ]
 
@@ -288,6 +323,8 @@ class World:
         inherited = {
             key: os.environ[key] for key in ("PATH", "HOME", "LANG", "PYTHONPATH") if key in os.environ
         }
+        if self.options.standby:
+            inherited |= standby.CLIENT_ENVIRONMENT
         return Process(
             name or service,
             _python(f"services.{service}.{module}"),

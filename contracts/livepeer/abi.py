@@ -105,6 +105,7 @@ ROUNDS_MANAGER: ABI = (
     _view("currentRound", returns=(_value("uint256"),)),
     _view("currentRoundStartBlock", returns=(_value("uint256"),)),
     _view("currentRoundInitialized", returns=(_value("bool"),)),
+    _view("roundLength", returns=(_value("uint256"),)),
     _event("NewRound", _topic("uint256", "round"), _data("bytes32", "blockHash")),
 )
 

@@ -41,14 +41,15 @@ async def main() -> None:
         public_log.create_tables()
 
     client = await connect(SERVICE, nats_url)
-    identities = Identities(directory, BucketWriter(client, IDENTITIES))
+    lease = Lease(dsn, SERVICE)
+    writer = BucketWriter(client, IDENTITIES, may_write=lambda: lease.sure)
+    identities = Identities(directory, writer, may_write=lambda: lease.sure)
     broker = make_broker(SERVICE, nats_url)
     broker.include_router(router)
     broker.context.set_global("accounts", accounts)
     broker.context.set_global("identities", identities)
     broker.context.set_global("clock", settings.clock())
     broker.context.set_global("public_log", public_log)
-    lease = Lease(dsn, SERVICE)
 
     def stop() -> None:
         accounts.close()

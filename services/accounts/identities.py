@@ -6,20 +6,28 @@ commands that cross the later state stays. The put comes before the reply: a rev
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from contracts.accounts import Identity
 from services.accounts.directory import Directory, IdentityRow
 from shared.bucket import BucketWriter
+from shared.lease import LeaseLostError
 
 PUT_TIMEOUT_SECONDS = 5.0
 
 
 class Identities:
-    """Made in the loop's thread; `refresh_…` is called from the handlers' threads."""
+    """Made in the loop's thread; `refresh_…` is called from the handlers' threads.
 
-    def __init__(self, directory: Directory, writer: BucketWriter) -> None:
+    A process that hung while another took over must not say that a change acts: `refresh_…` raises
+    LeaseLostError unless `may_write`, and whoever asked asks again.
+    """
+
+    def __init__(
+        self, directory: Directory, writer: BucketWriter, may_write: Callable[[], bool] = lambda: True
+    ) -> None:
         self._directory = directory
+        self._may_write = may_write
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._turn = threading.Lock()
@@ -39,6 +47,8 @@ class Identities:
             self._put(self._directory.identities(account_id))
 
     def _put(self, rows: Sequence[IdentityRow]) -> None:
+        if not self._may_write():
+            raise LeaseLostError("another process writes the identities now")
         putting = asyncio.run_coroutine_threadsafe(self._put_all(rows), self._loop)
         putting.result(PUT_TIMEOUT_SECONDS)
 

@@ -1,6 +1,6 @@
-"""The watcher's use cases: remember what was observed, and each redeemed ticket once."""
+"""The watcher's use cases: remember what was observed, and each redeemed ticket once; judge it once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import ClassVar
@@ -11,7 +11,9 @@ from eventsourcing.domain import MutableOrImmutableAggregate
 from eventsourcing.persistence import IntegrityError, PersistenceError
 from eventsourcing.utils import retry
 
-from services.deposit_watcher.domain import Deposit, Observation, RedeemedTicket, Redemption, Rounds
+from services.deposit_watcher.domain.funds import Deposit, Observation, Rounds
+from services.deposit_watcher.domain.redemption import RedeemedTicket, Redemption
+from services.deposit_watcher.redemptions import record
 from shared.store import Effect, EventSourced
 
 
@@ -44,8 +46,23 @@ class Watching(EventSourced):
             for ticket in tickets
             if self._is_new(chain_id, ticket)
         ]
-        self.save(*redemptions, effects=[done])
+        self.save(*redemptions, effects=[done, record(self.name, redemptions)])
         return len(redemptions)
+
+    @retry(IntegrityError, max_attempts=5, wait=0.01)
+    def judge(self, redemption_id: UUID, judge: Callable[[Redemption], None]) -> Redemption | None:
+        """Let `judge` say what the redemption is; None if that changes nothing, as it was said before."""
+        self.forget(redemption_id)  # another process may have judged it
+        redemption: Redemption = self.repository.get(redemption_id)
+        judge(redemption)
+        if not redemption.pending_events:
+            return None
+        try:
+            self.save(redemption, effects=[record(self.name, [redemption])])
+        except PersistenceError:
+            self.forget(redemption_id)
+            raise
+        return redemption
 
     def _is_new(self, chain_id: int, ticket: RedeemedTicket) -> bool:
         return Redemption.create_id(chain_id, ticket.tx_hash, ticket.log_index) not in self.repository

@@ -6,21 +6,30 @@ no URL: providers put their keys into it.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from eth_abi.exceptions import DecodingError
-from eth_typing import ABI, ABIElement, ChecksumAddress
+from eth_typing import ABI, ABIElement, BlockNumber, ChecksumAddress
 from eth_utils.abi import event_abi_to_log_topic, filter_abi_by_name
 from eth_utils.crypto import keccak
 from web3 import AsyncWeb3
 from web3.contract import AsyncContract
 from web3.exceptions import Web3Exception, Web3RPCError
 from web3.providers.async_base import AsyncJSONBaseProvider
-from web3.types import BlockData, EventData, FilterParams, LogReceipt, RPCEndpoint, RPCResponse
+from web3.types import (
+    BlockData,
+    BlockIdentifier,
+    EventData,
+    FilterParams,
+    LogReceipt,
+    RPCEndpoint,
+    RPCResponse,
+)
 
 from contracts.livepeer import abi
-from services.deposit_watcher.domain import Funds, Observation, RedeemedTicket, Round
+from services.deposit_watcher.domain.funds import Funds, Observation, Round, RoundClock
+from services.deposit_watcher.domain.redemption import RedeemedTicket
 from shared.money import Wei
 
 BROKEN_WORLD = (
@@ -33,6 +42,8 @@ BROKEN_WORLD = (
     TypeError,
     AttributeError,
 )
+type Finality = Literal["finalized", "safe", "latest"] | int
+
 JSON = {"Content-Type": "application/json"}
 ABI_BY_NAME = {
     "TicketBroker": abi.TICKET_BROKER,
@@ -80,16 +91,27 @@ class Contracts(NamedTuple):
 
 
 class LivepeerChain:
-    def __init__(self, rpc_url: str, controller: str, payers: Sequence[str], timeout_seconds: float) -> None:
+    """`finality` is how far back no reorg reaches: a block tag, or a number of confirmations."""
+
+    def __init__(
+        self,
+        rpc_url: str,
+        controller: str,
+        payers: Sequence[str],
+        timeout_seconds: float,
+        finality: Finality = "finalized",
+    ) -> None:
         self._provider = RpcProvider(rpc_url, timeout_seconds)
         self._web3 = AsyncWeb3(self._provider)
         self._controller = AsyncWeb3.to_checksum_address(controller)
         self._payers = {payer: AsyncWeb3.to_checksum_address(payer) for payer in payers}
         self._timeout_seconds = timeout_seconds
+        self._finality = finality
         self._contracts: Contracts | None = None
+        self._round_clock: tuple[int, RoundClock] | None = None  # and the round it was asked in
 
     async def observe(self) -> Observation:
-        """Rounds, pool and funds at the newest block."""
+        """Rounds and pool at the newest block, and the funds that may be counted on."""
         return await self._asked(self._observe)
 
     async def source(self) -> tuple[int, str]:
@@ -126,7 +148,7 @@ class LivepeerChain:
                     self._contracts = await self._look_up()
                 return await ask(self._contracts)
         except BROKEN_WORLD as problem:
-            self._contracts = None
+            self._contracts = self._round_clock = None
             # `from None`, because the library's errors tell the URL.
             raise ChainUnreachableError(_reason(problem)) from None
 
@@ -145,16 +167,18 @@ class LivepeerChain:
     async def _observe(self, contracts: Contracts) -> Observation:
         head = await self._web3.eth.get_block("latest")
         at = head["number"]
+        final = self._final(at)
         number, pool_size, validity = await asyncio.gather(
             contracts.rounds.functions.lastInitializedRound().call(block_identifier=at),
             contracts.bonding.functions.getTranscoderPoolSize().call(block_identifier=at),
             contracts.broker.functions.ticketValidityPeriod().call(block_identifier=at),
         )
         hash_of = contracts.rounds.functions.blockHashForRound
-        block_hash, previous, *funds = await asyncio.gather(
+        block_hash, previous, clock, *funds = await asyncio.gather(
             hash_of(number).call(block_identifier=at),
             hash_of(max(0, number - 1)).call(block_identifier=at),
-            *(_funds(contracts.broker, payer, at) for payer in self._payers.values()),
+            self._clock_in(number, contracts, at),
+            *(_funds(contracts.broker, payer, at, final) for payer in self._payers.values()),
         )
         return Observation(
             chain_id=contracts.chain_id,
@@ -164,7 +188,20 @@ class LivepeerChain:
             round=Round(number, _hex(block_hash), _hex(previous), validity),
             pool_size=pool_size,
             funds_by_payer=dict(zip(self._payers, funds, strict=True)),
+            round_clock=clock,
         )
+
+    async def _clock_in(self, number: int, contracts: Contracts, at: int) -> RoundClock:
+        """Asked once a round: until it is over, the same counts."""
+        if self._round_clock is None or self._round_clock[0] != number:
+            self._round_clock = number, await _round_clock(contracts.rounds, at)
+        return self._round_clock[1]
+
+    def _final(self, head: int) -> BlockIdentifier:
+        """The newest block that counts as final; a tag, where there is one, is the node's to resolve."""
+        if isinstance(self._finality, int):
+            return BlockNumber(max(0, head - self._finality))
+        return self._finality
 
     def _filter(self, contracts: Contracts, first: int, last: int) -> FilterParams:
         payers = ["0x" + payer[2:].rjust(64, "0") for payer in self._payers]
@@ -215,7 +252,23 @@ def _ticket(redeemed: EventData, paid: Wei) -> RedeemedTicket:
     )
 
 
-async def _funds(broker: AsyncContract, payer: ChecksumAddress, at: int) -> Funds:
+async def _round_clock(rounds: AsyncContract, at: int) -> RoundClock:
+    number, start, length = await asyncio.gather(
+        rounds.functions.currentRound().call(block_identifier=at),
+        rounds.functions.currentRoundStartBlock().call(block_identifier=at),
+        rounds.functions.roundLength().call(block_identifier=at),
+    )
+    return RoundClock(number, start, length)
+
+
+async def _funds(
+    broker: AsyncContract, payer: ChecksumAddress, at: BlockIdentifier, final: BlockIdentifier
+) -> Funds:
+    now, then = await asyncio.gather(_funds_at(broker, payer, at), _funds_at(broker, payer, final))
+    return now.counting(then)
+
+
+async def _funds_at(broker: AsyncContract, payer: ChecksumAddress, at: BlockIdentifier) -> Funds:
     sender, reserve = await broker.functions.getSenderInfo(payer).call(block_identifier=at)
     return Funds(deposit=Wei(sender[0]), reserve=Wei(reserve[0]), withdraw_round=sender[1])
 

@@ -8,7 +8,7 @@ import structlog
 from services.deposit_watcher.application import Watching
 from services.deposit_watcher.chain import ChainUnreachableError
 from services.deposit_watcher.cursor import LogCursor, Mark
-from services.deposit_watcher.domain import RedeemedTicket
+from services.deposit_watcher.domain.redemption import RedeemedTicket
 from shared.clock import Clock
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ class Scan:
             self._watching.record_redemptions, chain_id, tickets, self._clock.now(), done
         )
         if found:
-            log.info("tickets_redeemed", tickets=found, block=last)
+            log.info("redemptions_seen", tickets=found, block=last)
         return last < head
 
     async def _read(self, first: int, last: int) -> tuple[list[RedeemedTicket], str]:

@@ -1,7 +1,7 @@
 """What the watcher is told by its environment (prefix DEPOSIT_WATCHER_)."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode, SettingsConfigDict
@@ -34,3 +34,7 @@ class Settings(StoreSettings):
     poll_seconds: float = Field(default=1, gt=0)
     scan_from_block: int = Field(default=0, ge=0)  # the broker's first; on Arbitrum One 5856357
     scan_blocks: int = Field(default=1000, ge=1)  # of one query
+    # Where deposits count: a block tag, or confirmations on a chain that has no such tag.
+    finality: Literal["finalized", "safe", "latest"] | Annotated[int, Field(ge=0)] = "finalized"
+    # How long a redemption that the signer's log does not have waits for a restore to be noticed.
+    match_grace_seconds: float = Field(default=60, ge=0)

@@ -1,4 +1,7 @@
-"""Watches the chain for ever: what is now, and what was redeemed. A broken world is waited for."""
+"""Watches the chain for ever: what is now, what was redeemed, and whether that was ours.
+
+A broken world is waited for.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,14 +14,23 @@ from contracts.deposit_watcher import ChainHead, PayerFunds
 from services.deposit_watcher.application import Watching
 from services.deposit_watcher.chain import ChainUnreachableError
 from services.deposit_watcher.cursor import CursorMovedError
-from services.deposit_watcher.domain import Observation
+from services.deposit_watcher.domain.funds import Observation
+from services.deposit_watcher.judge import Judge
 from services.deposit_watcher.scan import Scan
 from shared.bucket import BucketWriter
+from shared.bus import CommandRefusedError, ServiceUnavailableError
 from shared.clock import Clock
 
 log = structlog.get_logger()
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
+BROKEN_WORLD = (
+    ChainUnreachableError,
+    PersistenceError,
+    CursorMovedError,
+    ServiceUnavailableError,
+    CommandRefusedError,
+)
 
 
 class Chain(Protocol):
@@ -36,8 +48,9 @@ class Watcher:
         self._bucket = bucket
         self._clock = clock
         self._poll_seconds = poll_seconds
-        self._head = 0
+        self._last: Observation | None = None
         self._observed = asyncio.Event()
+        self._read_to: Observation | None = None  # whose redemptions were all read
 
     async def has_observed(self) -> bool:
         return self._observed.is_set()
@@ -50,11 +63,23 @@ class Watcher:
         """Read the broker's logs up to the block that was observed last."""
 
         async def step() -> None:
-            if not await scan.step(self._head):
+            observation = await self._observation()
+            if not await scan.step(observation.block):
+                self._read_to = observation
                 await asyncio.sleep(self._poll_seconds)
 
-        await self._observed.wait()
         await self._for_ever("scan", step)
+
+    async def judge(self, judge: Judge) -> None:
+        """Say what the redemptions are, as soon as that can be known."""
+
+        async def step() -> None:
+            if not await judge.step((await self._observation()).round_clock):
+                if self._read_to is not None:
+                    await judge.expire(self._read_to)
+                await asyncio.sleep(self._poll_seconds)
+
+        await self._for_ever("judge", step)
 
     async def write_bucket(self) -> None:
         """Until there is a first observation the bucket keeps what an earlier process saw."""
@@ -66,10 +91,15 @@ class Watcher:
         now = self._clock.now()
         for key, entry in bucket_entries(observation, int(now.timestamp() * 1000)).items():
             await self._bucket.put(key, entry)
-        self._head = observation.block
+        self._last = observation
         self._observed.set()
         await asyncio.to_thread(self._watching.observe, observation, now)
         await asyncio.sleep(self._poll_seconds)
+
+    async def _observation(self) -> Observation:
+        await self._observed.wait()
+        assert self._last is not None
+        return self._last
 
     async def _for_ever(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
         failures = 0
@@ -77,7 +107,7 @@ class Watcher:
             try:
                 await step()
                 failures = 0
-            except (ChainUnreachableError, PersistenceError, CursorMovedError) as problem:
+            except BROKEN_WORLD as problem:
                 pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                 failures += 1
                 text = f"{type(problem).__name__}: {problem}"

@@ -28,6 +28,7 @@ BODY_SECONDS = 10.0
 # go-livepeer's signer takes an identity from such a header; here only the key says who it is.
 SCRUBBED = b"signer-"
 CLIENT_GONE = 499
+HTTP_REFUSED = 400  # and above
 
 type Headers = dict[bytes, bytes]
 
@@ -74,7 +75,7 @@ class Gate:
         except ClientGone:
             reply.status = CLIENT_GONE
         except Exception:
-            log.exception("request_failed", request_id=request_id, path=scope["path"])
+            log.exception("request_failed", request_id=request_id, path=_path(scope, 500))
             await _refuse(scope, reply, OverLimit(500, "internal_error", "Internal Server Error"))
         finally:
             self._note(scope, reply.status, time.perf_counter() - started_at)
@@ -96,10 +97,18 @@ class Gate:
             request_id=scope["request_id"],
             account_id=scope.get("account_id"),
             method=scope["method"],
-            path=path,
+            path=_path(scope, status),
             status=status,
             ms=round(seconds * 1000, 2),
         )
+
+
+def _path(scope: Scope, status: int) -> str:
+    """The path as it may be logged: one that found nothing may hold anything, a key or a mail address."""
+    path = str(scope["path"])
+    if status < HTTP_REFUSED or path in WIRE_PATHS:
+        return path
+    return str(getattr(scope.get("route"), "path", "(unknown)"))
 
 
 class _Reply:

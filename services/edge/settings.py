@@ -27,8 +27,8 @@ class Settings(BusSettings):
     # sha256 in hex of each administrator's key; several by commas, so that they can be rotated.
     admin_key_hashes: str = Field(default="", pattern=r"^([0-9a-f]{64}(,[0-9a-f]{64})*)?$")
     signer_partitions: int = Field(default=1, ge=1)
-    payment_timeout_seconds: float = Field(default=4.0, gt=0)  # the SDK gives up after 5
-    payments_waiting_max: int = Field(default=2_000, ge=1)  # per partition
+    payment_timeout_seconds: float = Field(default=1.8, gt=0)  # the SDK gives up after 5
+    payments_waiting_max: int = Field(default=1_000, ge=1)  # per partition
     connections_max: int = Field(default=5_000, ge=1)
 
     def administrators(self) -> frozenset[str]:

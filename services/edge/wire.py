@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contracts.accounts import Identity
 from contracts.signer import GeneratePayment, PaymentRefusedAnswer, PaymentSignedAnswer
+from services.edge import keys
 from services.edge.auth import AccountHeld, KeyRefused, NotReadyError
 from services.edge.discovery import OrchestratorsUnknownError
 from services.edge.gate import Headers
@@ -26,6 +27,7 @@ OPAQUE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # JSON has no control characters but these blanks. Kept out, a body at most doubles on the bus.
 NEVER_IN_JSON = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 HEADER_URL = re.compile(r"[\x21-\x7e]{1,2048}")  # it comes from an orchestrator by way of a client
+UNAVAILABLE = 503
 RETRY_AFTER = {"Retry-After": "1"}
 
 type Handler = Callable[[Request], Awaitable[Response]]
@@ -91,6 +93,7 @@ async def generate_live_payment(request: Request) -> Response:
         user_id=identity.user_id or _opaque_id(head, b"clearinghouse-user"),
         stream_id=_opaque_id(head, b"clearinghouse-stream"),
         job_id=_opaque_id(head, b"idempotency-key"),
+        user_bound=identity.user_id is not None,
         body=_text(body),
         payer=identity.payer,
     )
@@ -137,8 +140,10 @@ def _opaque_id(head: Headers, name: bytes) -> str | None:
     value = head.get(name)
     if value is None:
         return None
+    title = name.decode().title()
+    if value.startswith(keys.PREFIX.encode() + b"_"):
+        raise WireRefusal(400, f"header {title}: an API key is no id, ids are kept")
     if not OPAQUE_ID.fullmatch(value):
-        title = name.decode().title()
         raise WireRefusal(400, f"header {title}: at most 128 characters of A-Z a-z 0-9 . _ : -")
     return value.decode("ascii")
 
@@ -146,7 +151,7 @@ def _opaque_id(head: Headers, name: bytes) -> str | None:
 def _refusal_of(outcome: PaymentRefusedAnswer | Unanswered) -> WireRefusal:
     if isinstance(outcome, Unanswered):
         return _unavailable()
-    headers = {}
+    headers = dict(RETRY_AFTER) if outcome.status == UNAVAILABLE else {}
     if outcome.retry_after_seconds is not None:
         headers["Retry-After"] = str(outcome.retry_after_seconds)
     if outcome.orchestrator_url is not None and HEADER_URL.fullmatch(outcome.orchestrator_url):

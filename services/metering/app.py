@@ -1,6 +1,6 @@
 """Metering's composition root: `python -m services.metering.app`.
 
-Answers queries and follows the signer's log; several processes are safe, one works.
+All its processes answer queries; the holder of the lease follows the signer's log.
 """
 
 from functools import partial
@@ -19,6 +19,7 @@ from services.metering.settings import Settings
 from shared import logging
 from shared.bus import connect, make_broker
 from shared.inbox import Inbox, Positions
+from shared.lease import Lease, lead
 from shared.log import PublicLog
 from shared.relay import Relay
 from shared.service import Task, serve, store_answers
@@ -42,9 +43,16 @@ async def run(settings: Settings) -> None:
     broker.context.set_global("queries", UsageQueries(_recorder(metering).datastore))
     broker.context.set_global("public_log", public_log)
     apply = handlers.recording(metering, settings.clock())
-    tasks: list[Task] = [Inbox(CONSUMER, client, metering, apply, READS).run]
+    inbox = Inbox(CONSUMER, client, metering, apply, READS)
+    lease = Lease(dsn, SERVICE)
+    tasks: list[Task] = [partial(lead, lease, inbox.run)]
     if settings.relay:
         tasks.append(Relay(SERVICE, dsn, public_log, client).run)
+
+    def stop() -> None:
+        metering.close()
+        lease.release()
+
     server = serve(
         brokers=[broker],
         client=client,
@@ -52,7 +60,7 @@ async def run(settings: Settings) -> None:
         port=settings.http_port,
         tasks=tasks,
         checks=[partial(store_answers, public_log.marks)],
-        on_stop=metering.close,
+        on_stop=stop,
     )
     await server.serve()
 

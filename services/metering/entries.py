@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any
 
 from contracts.message import LogEntry
-from contracts.signer import PaymentSigned, SessionClosed, SessionOpened
+from contracts.signer import PaymentSigned, SessionClosed, SessionOpened, TicketRecovered
 from services.metering.domain import EPOCH, MICROSECOND, Closing, Opening, Payment, Price, Span, Usage, Who
 
 PUBLISHER = "signer"
-READS = (SessionOpened.subject, PaymentSigned.subject, SessionClosed.subject)
+READS = (SessionOpened.subject, PaymentSigned.subject, SessionClosed.subject, TicketRecovered.subject)
 
 INTEGER_END = 2**63
 TICKETS_END = 2**31  # far from where a column of sums would overflow
@@ -62,7 +62,10 @@ class _Reader:
 
     def read(self, entry: LogEntry) -> None:
         if entry.subject == PaymentSigned.subject:
-            self._payments.append(self._payment(entry))
+            self._payments.append(self._payment(entry, entry.at))
+        elif entry.subject == TicketRecovered.subject:
+            # Usage of when it was signed, in a history that a restore lost.
+            self._payments.append(self._payment(entry, datetime.fromisoformat(entry.event["happened_at"])))
         elif entry.subject == SessionOpened.subject:
             self._opened.append(self._opening(entry))
         elif entry.subject == SessionClosed.subject:
@@ -70,7 +73,7 @@ class _Reader:
         else:
             raise ValueError(f"{entry.subject} is not for metering")
 
-    def _payment(self, entry: LogEntry) -> Payment:
+    def _payment(self, entry: LogEntry, signed_at: datetime) -> Payment:
         event = entry.event
         who = self._who_index(event)
         price = self._price_index(event)
@@ -79,7 +82,7 @@ class _Reader:
             raise ValueError(f"tickets: {tickets!r:.99}")
         if type(units) is not int or not 0 <= units < INTEGER_END:
             raise ValueError(f"units: {units!r:.99}")
-        position, at = entry.position - self._first, _microseconds(entry.at) - self._at
+        position, at = entry.position - self._first, _microseconds(signed_at) - self._at
         return position, at, who, price, tickets, _wei(event["cost"]), units
 
     def _who_index(self, event: dict[str, Any]) -> int:

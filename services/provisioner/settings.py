@@ -3,7 +3,7 @@
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from shared.settings import BusSettings
+from shared.settings import BusSettings, PostgresDsn
 
 
 class ProvisionerSettings(BusSettings):
@@ -13,5 +13,5 @@ class ProvisionerSettings(BusSettings):
     max_age_days: int = Field(default=7, ge=1)  # streams are transport: the log keeps everything
     max_bytes: int = Field(default=1024**3, ge=1024**2)  # of one stream; the oldest go first
     check_seconds: float = Field(default=1, gt=0)
-    admin_dsn: SecretStr | None = None  # where given: roles and schemas are made too
+    admin_dsn: PostgresDsn | None = None  # where given: roles and schemas are made too
     role_passwords: SecretStr | None = None  # JSON: service to password

@@ -16,7 +16,7 @@ from eventsourcing.utils import EnvType
 from contracts.accounts import AccountOpened, AccountResumed, AccountSuspended, ApiKeyRevoked
 from contracts.deposit_watcher import FundsObserved, RoundChanged
 from contracts.message import LogEntry
-from contracts.signer import PaymentSigned, SessionClosed
+from contracts.signer import PaymentSigned, SessionClosed, TicketRecovered
 from services.quota.allowances import AllowanceRow, Allowances
 from services.quota.domain.budget import Ask, Budget
 from services.quota.domain.pool import Pool, PoolUnknown
@@ -63,7 +63,8 @@ class Quota(EventSourced):
         def decide(work: "Work") -> list[Answer]:
             return [self._grant(ask, work, now) for ask in asks]
 
-        return self._do(decide, now)
+        accounts = {Budget.create_id(ask.account_id) for ask in asks}
+        return self._do(decide, now, touched=accounts | {Pool.create_id(ask.payer) for ask in asks})
 
     def _grant(self, ask: Ask, work: "Work", now: datetime) -> Answer:
         budget = work.budget(ask.account_id)
@@ -89,13 +90,14 @@ class Quota(EventSourced):
             budget.set_spend_limit(spend_limit, now)
             return budget
 
-        return self._do(decide, now)
+        return self._do(decide, now, touched=[Budget.create_id(account_id)])
 
     # Reading
 
     def budget(self, account_id: str, now: datetime) -> Budget:
         """The account's budget; one that was never asked for has the default limit."""
         with self._lock:
+            self.catch_up([Budget.create_id(account_id)])
             return Work(self, self._default_spend_limit, now).budget(account_id)
 
     def pool(self, payer: str | None) -> Pool:
@@ -118,6 +120,7 @@ class Quota(EventSourced):
             pool_id = Pool.create_id(payer)
             if self.absent([pool_id]):
                 return None
+            self.catch_up([pool_id])
             found: Pool = self.repository.get(pool_id)
             return found if found.observed_at is not None else None
 
@@ -127,24 +130,27 @@ class Quota(EventSourced):
         """Move held to spent, and free what closed sessions leave; entries in order."""
 
         def decide(work: "Work") -> None:
-            spends = Spends()
+            spends, recovered = Spends(), Spends(recovered=True)
             for entry in entries:
                 if entry.subject == PaymentSigned.subject:
                     spends.add(entry.event, entry.at)
+                elif entry.subject == TicketRecovered.subject:
+                    recovered.add(entry.event, entry.at)
                 elif entry.subject == SessionClosed.subject:
                     spends.book(work)
                     spends = Spends()
                     work.free(SessionClosed.model_validate(entry.event), entry.at)
             spends.book(work)
+            recovered.book(work)
 
-        self._do(decide, entries[-1].at, done)
+        self._do(decide, entries[-1].at, done, touched=_touched(entries))
 
     def follow_accounts(self, entries: Sequence[LogEntry], done: Effect) -> None:
         def decide(work: "Work") -> None:
             for entry in entries:
                 self._follow_account(entry, work)
 
-        self._do(decide, entries[-1].at, done)
+        self._do(decide, entries[-1].at, done, touched=_touched(entries))
 
     def _follow_account(self, entry: LogEntry, work: "Work") -> None:
         budget = work.budget(str(entry.event["account_id"]))
@@ -174,9 +180,19 @@ class Quota(EventSourced):
 
         self._do(decide, entries[-1].at, done)
 
-    def _do[R](self, decide: Callable[["Work"], R], now: datetime, *effects: Effect) -> R:
-        """Decide and save as one; a version conflict with another replica decides anew."""
+    def _do[R](
+        self,
+        decide: Callable[["Work"], R],
+        now: datetime,
+        *effects: Effect,
+        touched: Iterable[UUID] = (),
+    ) -> R:
+        """Decide and save as one; a version conflict with another replica decides anew.
+
+        What other replicas have done to the aggregates that are `touched` is read before.
+        """
         with self._lock:
+            self.catch_up(touched)
             for attempt in range(ATTEMPTS):
                 work = Work(self, self._default_spend_limit, now)
                 try:
@@ -192,6 +208,13 @@ class Quota(EventSourced):
                 else:
                     return result
         raise AssertionError  # the loop returns or raises
+
+
+def _touched(entries: Sequence[LogEntry]) -> set[UUID]:
+    """The budgets and pools that entries of the signer or of accounts name."""
+    budgets = {Budget.create_id(str(entry.event.get("account_id"))) for entry in entries}
+    payers = {entry.event.get("payer") for entry in entries}
+    return budgets | {Pool.create_id(payer) for payer in payers if isinstance(payer, str)}
 
 
 class Work:
@@ -291,7 +314,8 @@ class Work:
 class Spends:
     """Sums of a run of payments, so that a batch is one event a budget and one a pool."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, recovered: bool = False) -> None:
+        self._recovered = recovered  # what they spent nobody holds any more
         self._by_account: dict[str, dict[str, Wei]] = {}
         self._by_payer: dict[str, dict[str, Wei]] = {}
         self._payer_of: dict[str, str] = {}
@@ -316,6 +340,9 @@ class Spends:
         released: dict[str, int] = defaultdict(int)
         for account_id, sessions in self._by_account.items():
             budget = work.budget(account_id)
+            if self._recovered:
+                budget.record_recovered(sessions, self._at)
+                continue
             for session_id, released_wei in _record(budget, sessions, self._at):
                 released[self._payer_of[session_id]] += released_wei
             for session_id in sessions:

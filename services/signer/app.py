@@ -4,14 +4,20 @@ Its relay is a process of its own (`services.signer.relay`) wherever load matter
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 import uvloop
 from eventsourcing.persistence import PersistenceError
 from faststream.nats import NatsBroker
+from faststream.nats.subscriber.usecases import LogicSubscriber
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 from contracts.deposit_watcher import CHAIN
 from contracts.signer import GeneratePayments
@@ -21,6 +27,7 @@ from services.signer.chain_view import WatchedChain
 from services.signer.keys import KeyFileError, LocalKey, from_development_file, from_keystore
 from services.signer.outbox import SignerOutbox
 from services.signer.payer import Payer
+from services.signer.recovery import recovering
 from services.signer.settings import SignerSettings
 from services.signer.state import StateSeal
 from shared import logging
@@ -33,6 +40,8 @@ from shared.service import Task, serve, store_answers
 from shared.store import postgres_env
 
 FENCE_SECONDS = 1.0
+READY_POLL_SECONDS = 0.05
+DRAIN_SECONDS = 2.0
 
 log = structlog.get_logger()
 
@@ -78,15 +87,18 @@ async def run(settings: SignerSettings) -> None:
     broker = make_broker("signer", url)
     hot_broker = NatsBroker(url.split(","), logger=None, apply_types=False, **connection_options("signer"))
     payments = handlers.Payments(signing, hot_broker, client, clock, settings.quota_timeout_seconds)
-    _serve_payments(hot_broker, payments, settings.partition)
     broker.include_router(handlers.router)
     for name, value in {"signing": signing, "clock": clock, "public_log": public_log}.items():
         broker.context.set_global(name, value)
-    tasks: list[Task] = [bucket.run, partial(_watch_fence, signing, clock)]
+    tasks: list[Task] = [
+        bucket.run,
+        partial(_watch_fence, signing, clock),
+        partial(_serve_payments, hot_broker, payments, settings.partition, payers),
+    ]
     if settings.relay:
-        tasks.append(Relay("signer", dsn, public_log, client).run)
+        tasks.append(_relay(settings, signing, public_log, client).run)
     server = serve(
-        brokers=[broker, hot_broker],
+        brokers=[broker],
         client=client,
         host=settings.http_host,
         port=settings.http_port,
@@ -97,13 +109,48 @@ async def run(settings: SignerSettings) -> None:
     await server.serve()
 
 
-def _serve_payments(broker: NatsBroker, payments: handlers.Payments, partition: int) -> None:
-    """The hot path: no validation, no dependency injection, no logger, one message at a time."""
+def _relay(settings: SignerSettings, signing: Signing, public_log: PublicLog, client: Client) -> Relay:
+    return Relay(
+        "signer",
+        settings.postgres_dsn.get_secret_value(),
+        public_log,
+        client,
+        recover=recovering(signing, settings.clock()),
+        standby_is_synchronous=settings.standby_is_synchronous,
+    )
+
+
+async def _serve_payments(
+    broker: NatsBroker, payments: handlers.Payments, partition: int, payers: Sequence[Payer]
+) -> None:
+    """The hot path: no validation, no dependency injection, no logger, one message at a time.
+
+    It begins when the chain is known: until then, and from the moment this process is told to stop,
+    the edge finds nobody here and asks another partition's signer.
+    """
     subject = f"{GeneratePayments.subject}.{partition}"
     subscriber = broker.subscriber(
         subject, queue="signer", max_workers=1, decoder=handlers.read_batch, no_reply=True
     )
     subscriber(payments.answer)
+    while not await _chain_is_known(payers):
+        await asyncio.sleep(READY_POLL_SECONDS)
+    await broker.start()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        with contextlib.suppress(NatsError, TimeoutError):
+            await drain(subscriber)
+        await payments.finish()
+        await broker.stop()
+
+
+async def drain(subscriber: LogicSubscriber[Any]) -> None:
+    """Take no more messages, and answer those that came; the library's own stop drops them."""
+    subscription = getattr(subscriber, "subscription", None)
+    if isinstance(subscription, Subscription):
+        subscriber.subscription = None  # the library shall not end it again
+        await asyncio.wait_for(subscription.drain(), DRAIN_SECONDS)
 
 
 async def _chain_is_known(payers: Sequence[Payer]) -> bool:

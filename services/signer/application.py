@@ -7,7 +7,7 @@ from typing import ClassVar
 from uuid import UUID
 
 import structlog
-from eventsourcing.persistence import IntegrityError
+from eventsourcing.persistence import IntegrityError, PersistenceError
 from eventsourcing.utils import EnvType
 
 from services.signer.batch import Batch
@@ -21,9 +21,9 @@ from services.signer.rules import Limits
 from services.signer.state import StateSeal
 from services.signer.upfront import Upfront
 from shared import telemetry
-from shared.log import raise_epoch
+from shared.history import begin_epoch
 from shared.refusal import Refused
-from shared.store import EventSourced
+from shared.store import Effect, EventSourced
 
 ATTEMPTS = 5
 USES_MAX = 200_000
@@ -115,7 +115,7 @@ class Signing(EventSourced):
                 self._decide(intent, batch, now, grants.get(index)) if isinstance(intent, Intent) else intent
                 for index, intent in enumerate(intents)
             ]
-            self.save(*batch.changed(), effects=[raise_epoch("signer")] if batch.fence_raised else [])
+            self.save(*batch.changed(), effects=self._epoch_effects(batch))
         except BaseException:
             batch.forget()
             raise
@@ -123,6 +123,12 @@ class Signing(EventSourced):
         telemetry.signed_tickets_total.inc(batch.tickets)
         telemetry.signed_wei_total.inc(batch.cost)
         return outcomes
+
+    def _epoch_effects(self, batch: Batch) -> list[Effect]:
+        if batch.new_epoch is None:
+            return []
+        epoch, reason = batch.new_epoch
+        return [begin_epoch(self.name, reason, epoch=epoch)]
 
     def _decide(self, intent: Intent, batch: Batch, now: datetime, grant: Grant | None) -> Outcome:
         deciding = self._deciding.get(intent.payer)
@@ -228,6 +234,7 @@ class Signing(EventSourced):
         session_uuid = PaymentSession.create_id(account_id, session_id)
         if self.absent([session_uuid]):
             raise SessionNotFound(session_id)
+        self.catch_up([session_uuid])  # another replica may serve it
         found: PaymentSession = self.repository.get(session_uuid)
         return found
 
@@ -239,7 +246,8 @@ class Signing(EventSourced):
         return found.signed_address
 
     def refresh_fences(self, now: datetime) -> None:
-        """Notice fences that another replica raised; have one a payer, so that it stays in memory."""
+        """Notice fences and epochs of other processes; have a fence a payer, so that it stays in memory."""
+        self.refresh_epoch()
         for payer in self._payers:
             self._refresh_fence(payer, now)
 
@@ -259,9 +267,10 @@ class Signing(EventSourced):
             change(session)
             try:
                 self.save(session)
-            except IntegrityError:
+            except PersistenceError as problem:
+                # In memory it has moved on; whether it has in the store, only the store knows.
                 self.forget(session_uuid)
-                if attempt == ATTEMPTS - 1:
+                if not isinstance(problem, IntegrityError) or attempt == ATTEMPTS - 1:
                     raise
             else:
                 return

@@ -12,6 +12,7 @@ from services.signer.foreign import ForeignState
 from services.signer.intent import Intent
 from services.signer.refusal import BadRequestError, PaymentRefusal
 from services.signer.rules import ChainView
+from shared.history import FIRST_EPOCH, next_epoch
 from shared.store import EventSourced
 
 type Stored = PaymentSession | TicketSequence | Fence | Adoption
@@ -22,8 +23,9 @@ class Batch:
 
     def __init__(self, store: EventSourced, intents: Sequence[Intent | PaymentRefusal]) -> None:
         self._store = store
+        self._epoch = store.log_epoch()
         self._loaded: dict[UUID, Stored] = {}
-        self.fence_raised = False
+        self.new_epoch: tuple[int, str] | None = None  # this batch begins it, and why
         self.tickets = 0  # signed in this batch, and what they cost
         self.cost = 0
         wanted: set[UUID] = set()
@@ -82,11 +84,27 @@ class Batch:
         assert found is None or isinstance(found, Fence)
         return found.l1_block if found is not None else None
 
+    def fence_covers(self, payer: str, at: datetime) -> bool:
+        """Whether the fence stands for a loss that may include what was signed at this time."""
+        found = self._get(Fence.create_id(payer))
+        assert found is None or isinstance(found, Fence)
+        return found is not None and found.covers(at)
+
     def raise_fence(self, payer: str, chain: ChainView, reason: str, now: datetime) -> None:
+        """The store turns out to have lost its tail: begin an epoch, and refuse what may be lost."""
         found = self._get(Fence.create_id(payer)) or self._add(Fence(payer, timestamp=now))
         assert isinstance(found, Fence)
-        found.raise_to(chain.l1_block, reason, now)
-        self.fence_raised = self.fence_raised or bool(found.pending_events)
+        epoch = next_epoch(max(self._epoch, found.epoch), now)
+        found.raise_to(chain.l1_block, reason, now, epoch=epoch)
+        self.new_epoch = (epoch, reason)
+
+    def follow_epoch(self, payer: str, chain: ChainView, now: datetime) -> None:
+        """Have the payer's fence stand where the log's epoch began, before anything is signed."""
+        found = self._get(Fence.create_id(payer))
+        assert found is None or isinstance(found, Fence)
+        if self._epoch > (found.epoch if found is not None else FIRST_EPOCH):
+            found = found or self._add(Fence(payer, timestamp=now))
+            found.raise_to(chain.l1_block, "the log began a new epoch", now, epoch=self._epoch)
 
     def changed(self) -> list[Stored]:
         return [aggregate for aggregate in self._loaded.values() if aggregate.pending_events]

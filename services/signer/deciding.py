@@ -12,10 +12,11 @@ from math import floor
 from services.signer.batch import Batch
 from services.signer.domain.sequence import TicketSequence
 from services.signer.domain.session import PaymentSession
-from services.signer.foreign import ForeignState
+from services.signer.foreign import ForeignState, read_state
 from services.signer.intent import Intent
 from services.signer.parsing import read_capabilities
 from services.signer.payer import Payer
+from services.signer.quote import Quote
 from services.signer.refusal import BadRequestError, refresh_session, refused, unavailable
 from services.signer.rules import (
     METERED,
@@ -27,6 +28,7 @@ from services.signer.rules import (
     check_params,
     check_price,
     read_max_price,
+    tickets_ahead,
     tickets_due,
     total_ev_text,
 )
@@ -49,12 +51,26 @@ class AllowanceNeeded:
     payer: str
     needed: Wei
     wanted: Wei
+    optional: bool = False  # nothing is due but what would be paid ahead: a "no" is no refusal
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
     number: int
     amount: Wei
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """How many tickets have to be signed now, and how many are signed if the allowance has room."""
+
+    least: int
+    most: int
+
+    def within(self, allowance: Wei, quote: Quote) -> int:
+        """How many to sign; at least one, so more than the allowance has room for if it has none."""
+        room = allowance * CERTAIN // (quote.face_value * quote.win_prob)
+        return min(self.most, max(self.least, room, 1))
 
 
 class Deciding:
@@ -75,9 +91,12 @@ class Deciding:
         session = batch.session(intent)
         if intent.foreign is not None and session is None:
             session = self._adopt(intent, intent.foreign, batch, now)
-        lost = self._check_continuity(intent, session, batch, now)
+        is_ahead = self._is_ahead(intent, session, batch, now)
+        lost = not is_ahead and self._check_continuity(intent, session)
         read_capabilities(intent.body.capabilities)  # step 9: they must be readable
         sequence = self._check_params(intent, batch, now)
+        if is_ahead:
+            session = self._continue(intent, session, batch, now)
         if session is not None and _is_repeat(intent, session):
             return self._reply(intent, session)
         if sequence is not None and sequence.last >= NONCES_MAX:
@@ -87,14 +106,15 @@ class Deciding:
         body, quote = intent.body, intent.quote
         units = billable_units(body.job_type, body.in_pixels, now - paid.last_at if paid else None)
         self._check_price(intent, paid)
-        tickets = self._tickets(intent, paid, units, lost=lost)
+        due = self._due(intent, paid, units, lost=lost)
+        tickets = due.within(_allowance(session, grant), quote)
         cost = batch_cost(Wei(quote.face_value), quote.win_prob, tickets)
         if session is None and grant is not None:
             session = self._open(intent, batch, now)
         if session is not None and grant is not None:
             session.grant(grant.number, grant.amount, now)
         if session is None or cost > session.allowance_left:
-            return self._ask(intent, session, cost, now)
+            return self._ask(intent, session, cost, due, now)
         sequence = sequence or batch.new_sequence(intent, now)
         self._book(intent, session, sequence, units=units, tickets=tickets, lost=lost, now=now)
         batch.tickets += tickets
@@ -107,20 +127,63 @@ class Deciding:
             raise unavailable("chain_unknown")
         return chain
 
-    def _check_continuity(
+    def _is_ahead(self, intent: Intent, session: PaymentSession | None, batch: Batch, now: datetime) -> bool:
+        """Whether the client holds a state of ours that the log lost, and that we can go on from.
+
+        The first such state raises the fence, and is refused; so is one that the loss behind the
+        fence does not explain, unless it shows a new one.
+        """
+        reference = intent.reference
+        if reference is None or reference.last_at is None:
+            return False
+        if session is not None and reference.sequence <= session.sequence:
+            return False
+        batch.follow_epoch(intent.payer, self._chain(), now)  # the loss may be known already
+        if not batch.fence_covers(intent.payer, reference.last_at):
+            batch.raise_fence(intent.payer, self._chain(), "a client holds a state ahead of the log", now)
+            raise refresh_session()
+        before = session.continued_at if session is not None else None
+        if before is not None and not batch.fence_covers(intent.payer, before):
+            raise refresh_session()  # once a loss: another state of it brings nothing
+        return True
+
+    def _continue(
         self, intent: Intent, session: PaymentSession | None, batch: Batch, now: datetime
-    ) -> bool:
+    ) -> PaymentSession:
+        """Go on where the client's state says; its params are checked to be newer than the loss.
+
+        The state is sealed by us, so what it says was so. What the session held is given back: which
+        of its asks were lost only quota knows.
+        """
+        state = read_state(intent.body.state)
+        if not intent.body.manifest_id:
+            raise BadRequestError("missing manifestID")
+        if state.orchestrator != "0x" + intent.quote.orchestrator.hex():
+            raise BadRequestError("orchestratorAddress mismatch")
+        if state.app != intent.body.app:
+            raise BadRequestError("app mismatch")
+        if state.job_type != intent.body.job_type:
+            raise BadRequestError("job type mismatch")
+        if session is None or session.opened_at is None:
+            session = self._open(intent, batch, now, state, session)
+        _check_same_job(intent, session)
+        _check_manifest(intent, session)
+        balance = state.balance * CERTAIN * session.pixels_per_unit
+        session.continue_from(state.sequence, floor(balance), state.last_update or now, now)
+        return session
+
+    def _check_continuity(self, intent: Intent, session: PaymentSession | None) -> bool:
         """Steps 7 and 8, and design §4.2; true if the client never got our last reply."""
         reference = intent.reference
+        if session is not None and session.was_answered(intent.digest):
+            raise refresh_session()
         if reference is None:
             if session is not None and session.opened_at is None:
                 raise refresh_session()  # a tombstone: quota took its allowance back
             if session is not None:
                 _check_same_job(intent, session)
             return False
-        if session is None or (reference.sequence > session.sequence and intent.foreign is None):
-            batch.raise_fence(intent.payer, self._chain(), "a client holds a state ahead of the log", now)
-            raise refresh_session()
+        assert session is not None
         _check_same_job(intent, session)
         _check_manifest(intent, session)
         return reference.sequence == session.sequence - 1 and intent.digest != session.last_digest
@@ -153,6 +216,7 @@ class Deciding:
     def _check_params(self, intent: Intent, batch: Batch, now: datetime) -> TicketSequence | None:
         """Step 11; returns the nonces taken of these params, if any were."""
         chain = self._chain()
+        batch.follow_epoch(intent.payer, chain, now)
         check_params(intent.quote, chain, self._limits, now, batch.fence_block(intent.payer))
         return batch.sequence(intent)
 
@@ -168,8 +232,8 @@ class Deciding:
             ],
         )
 
-    def _tickets(self, intent: Intent, session: PaymentSession | None, units: int, *, lost: bool) -> int:
-        """Steps 14 to 16: how many tickets are due."""
+    def _due(self, intent: Intent, session: PaymentSession | None, units: int, *, lost: bool) -> Due:
+        """Steps 14 to 16: how many tickets are due; those ahead are cut to what the caps allow."""
         quote = intent.quote
         pixels = session.pixels_per_unit if session else quote.pixels_per_unit
         price = session.price_per_unit if session else quote.price_per_unit
@@ -178,19 +242,26 @@ class Deciding:
         fee = units * price * CERTAIN
         may_spare = session is not None and intent.body.job_type in METERED
         tickets = tickets_due(balance=balance, fee=fee, ev=ev, may_spare=may_spare)
-        if tickets <= 0:
+        most = tickets
+        if may_spare and self._limits.credit_ahead:
+            ahead = billable_units(intent.body.job_type, 0, self._limits.credit_ahead) * price * CERTAIN
+            wanted = tickets_ahead(balance=balance, fee=fee, fee_ahead=ahead, ev=ev)
+            worth_max = self._limits.max_total_ev * CERTAIN
+            most = max(tickets, min(wanted, TICKETS_MAX, worth_max // (quote.face_value * quote.win_prob)))
+        if most <= 0:
             raise refused(482, "no_tickets", "no tickets")
         if tickets > TICKETS_MAX:
             text = f"numTickets {tickets} exceeds maximum of {TICKETS_MAX}"
             raise refused(400, "too_many_tickets", text)
         if quote.face_value * quote.win_prob * tickets > self._limits.max_total_ev * CERTAIN:
             raise refused(500, "total_ev_too_high", total_ev_text(quote, tickets, self._limits))
-        return tickets
+        return Due(tickets, most)
 
     def _ask(
-        self, intent: Intent, session: PaymentSession | None, cost: Wei, now: datetime
+        self, intent: Intent, session: PaymentSession | None, cost: Wei, due: Due, now: datetime
     ) -> AllowanceNeeded:
-        request = intent.request
+        request, quote = intent.request, intent.quote
+        cost_ahead = batch_cost(Wei(quote.face_value), quote.win_prob, due.most)
         return AllowanceNeeded(
             account_id=request.account_id,
             user_id=request.user_id,
@@ -199,7 +270,8 @@ class Deciding:
             number=session.asks + 1 if session else 1,
             payer=self._payer.address,
             needed=cost,
-            wanted=session.wanted_allowance(cost, now) if session else cost,
+            wanted=session.wanted_allowance(cost_ahead, now) if session else cost,
+            optional=due.least == 0,
         )
 
     def _book(
@@ -236,10 +308,15 @@ class Deciding:
         )
 
     def _open(
-        self, intent: Intent, batch: Batch, now: datetime, foreign: ForeignState | None = None
+        self,
+        intent: Intent,
+        batch: Batch,
+        now: datetime,
+        carried: ForeignState | None = None,
+        named: PaymentSession | None = None,
     ) -> PaymentSession:
-        price = foreign or intent.quote  # what an adopted session began with
-        session = batch.new_session(intent, now)
+        price = carried or intent.quote  # what a session began with that the client carried here
+        session = named or batch.new_session(intent, now)
         session.open(
             user_id=intent.request.user_id,
             key_id=intent.request.key_id,
@@ -281,16 +358,25 @@ class Deciding:
         return f'{{"payment":"{payment}","segCreds":"{credentials}","state":{state}}}'
 
 
+def _allowance(session: PaymentSession | None, grant: Grant | None) -> Wei:
+    """What the session may spend once it has taken this grant."""
+    left = session.allowance_left if session is not None else Wei(0)
+    asks = session.asks if session is not None else 0
+    return Wei(left + grant.amount) if grant is not None and grant.number == asks + 1 else left
+
+
 def _is_repeat(intent: Intent, session: PaymentSession) -> bool:
     """The very request that was answered last, or a first request that was answered before."""
     if not session.paid:
         return False
     if intent.reference is None:
         return session.sequence == 0 and intent.quote.rand_hash_hex == session.recipient_rand_hash
-    return intent.reference.sequence == session.sequence - 1 and intent.digest == session.last_digest
+    return intent.reference.sequence < session.sequence and intent.digest == session.last_digest
 
 
 def _check_same_job(intent: Intent, session: PaymentSession) -> None:
+    if intent.request.user_bound and session.user_id != intent.request.user_id:
+        raise BadRequestError("invalid sig")  # to this key another user's state is none of ours
     if session.orchestrator != "0x" + intent.quote.orchestrator.hex():
         raise BadRequestError("orchestratorAddress mismatch")
     if session.payer != intent.payer:

@@ -44,6 +44,11 @@ def read_foreign(state: bytes, signature: bytes, payer: str) -> ForeignState:
     """Raise BadRequestError `invalid sig` or `invalid state`, in go-livepeer's words."""
     if recover(personal_digest(state), signature) != payer:
         raise BadRequestError("invalid sig")
+    return read_state(state)
+
+
+def read_state(state: bytes) -> ForeignState:
+    """What a state says, ours or foreign, if it is known to be authentic; else raise BadRequestError."""
     try:
         return _foreign(from_json(state))
     except (ValueError, KeyError, TypeError, ZeroDivisionError, OverflowError) as problem:

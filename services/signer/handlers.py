@@ -1,7 +1,9 @@
 """From the bus to the signer's use cases and back."""
 
 import asyncio
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import structlog
@@ -20,6 +22,7 @@ from contracts.quota import (
 )
 from contracts.signer import (
     CloseSessions,
+    GeneratePayment,
     GeneratePayments,
     OrchestratorInfoSigned,
     PaymentAnswer,
@@ -46,8 +49,36 @@ log = structlog.get_logger()
 
 TEXT_LOGGED_MAX = 300
 GRANTS_WAITING_MAX = 64  # batches that wait for quota at the same time
+ASKS_OF_QUOTA = 2  # the first may have gone to a replica that hangs; a repeated ask is the same one
 
 router = NatsRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One message of the edge."""
+
+    reply_to: str
+    requests: Sequence[PaymentRequest]
+    expires_at_ms: int | None
+
+    def is_expired(self) -> bool:
+        """Whether all clients in it have given up; by the machine's clock, as the edge's is."""
+        return self.expires_at_ms is not None and time.time() * 1000 > self.expires_at_ms
+
+
+def _request(command: GeneratePayment) -> PaymentRequest:
+    return PaymentRequest(
+        account_id=command.account_id,
+        key_id=command.key_id,
+        user_id=command.user_id,
+        stream_id=command.stream_id,
+        body=command.body,
+        request_id=command.request_id,
+        payer=command.payer,
+        job_id=command.job_id,
+        user_bound=command.user_bound,
+    )
 
 
 class Payments:
@@ -81,55 +112,45 @@ class Payments:
             fault = Fault(message=type(problem).__name__)
             await self._broker.publish(fault.model_dump_json().encode(), reply_to)
 
+    async def finish(self) -> None:
+        """Answer those that wait for quota; called when no more messages come."""
+        if self._waiting:
+            await asyncio.wait(self._waiting, timeout=self._timeout + 1)
+
     async def _answer_batch(self, body: bytes, reply_to: str) -> None:
         command = GeneratePayments.model_validate_json(body)
-        requests = [
-            PaymentRequest(
-                account_id=request.account_id,
-                key_id=request.key_id,
-                user_id=request.user_id,
-                stream_id=request.stream_id,
-                body=request.body,
-                request_id=request.request_id,
-                payer=request.payer,
-                job_id=request.job_id,
-            )
-            for request in command.requests
-        ]
-        outcomes = self._sign(requests, {})
+        message = Received(reply_to, [_request(each) for each in command.requests], command.expires_at_ms)
+        if message.is_expired():
+            log.warning("payments_expired", requests=len(message.requests))  # read by one that hung
+            return
+        outcomes = self._sign(message.requests, {})
         needed = {i: o for i, o in enumerate(outcomes) if isinstance(o, AllowanceNeeded)}
         answers = [_answer(i, o) for i, o in enumerate(outcomes) if i not in needed]
         if answers or not needed:
-            await self._publish(reply_to, requests, answers)
+            await self._publish(message, answers)
         if needed:
-            await self._defer(reply_to, requests, needed)
+            await self._defer(message, needed)
 
-    async def _defer(
-        self, reply_to: str, requests: Sequence[PaymentRequest], needed: dict[int, AllowanceNeeded]
-    ) -> None:
+    async def _defer(self, message: Received, needed: dict[int, AllowanceNeeded]) -> None:
         if len(self._waiting) >= GRANTS_WAITING_MAX:
             busy = PaymentRefusal(503, "overloaded", "Service Unavailable Error", 1)
-            await self._publish(reply_to, requests, [_answer(i, busy) for i in needed])
+            await self._publish(message, [_answer(i, busy) for i in needed])
             return
-        task = asyncio.create_task(self._grant_and_sign(reply_to, requests, needed))
+        task = asyncio.create_task(self._grant_and_sign(message, needed))
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    async def _grant_and_sign(
-        self, reply_to: str, requests: Sequence[PaymentRequest], needed: dict[int, AllowanceNeeded]
-    ) -> None:
+    async def _grant_and_sign(self, message: Received, needed: dict[int, AllowanceNeeded]) -> None:
         """Ask quota for all that need it, then sign those it granted in one more commit."""
         try:
-            outcomes = await self._outcomes(requests, needed)
+            outcomes = await self._outcomes(message, needed)
         except Exception:
             log.exception("payments_failed")
             away = PaymentRefusal(503, "signer_failed", "Service Unavailable Error", 1)
             outcomes = dict.fromkeys(needed, away)
-        await self._publish(reply_to, requests, [_answer(i, o) for i, o in outcomes.items()])
+        await self._publish(message, [_answer(i, o) for i, o in outcomes.items()])
 
-    async def _outcomes(
-        self, requests: Sequence[PaymentRequest], needed: dict[int, AllowanceNeeded]
-    ) -> dict[int, Outcome]:
+    async def _outcomes(self, message: Received, needed: dict[int, AllowanceNeeded]) -> dict[int, Outcome]:
         answers = await self._ask(list(needed.values()))
         outcomes: dict[int, Outcome] = {}
         grants: dict[int, Grant] = {}
@@ -138,9 +159,11 @@ class Payments:
                 grants[index] = Grant(wish.number, Wei(answer.amount))
             else:
                 outcomes[index] = self._refuse(wish, answer)
+        if message.is_expired():
+            return outcomes  # the grants stay: the same asks will get them again
         granted = list(grants)
         signed = self._sign(
-            [requests[index] for index in granted],
+            [message.requests[index] for index in granted],
             {place: grants[index] for place, index in enumerate(granted)},
         )
         for index, outcome in zip(granted, signed, strict=True):
@@ -169,16 +192,21 @@ class Payments:
                 for wish in wishes
             ]
         )
-        try:
-            reply = await ask(self._client, command, AllowanceAnswers, timeout=self._timeout)
-        except (ServiceUnavailableError, CommandRefusedError) as problem:
-            log.warning("quota_unavailable", problem=str(problem))
-            text = "Service Unavailable Error"
-            away = AllowanceRefusedAnswer(status=503, reason="quota_unavailable", message=text)
-            return [away] * len(wishes)
-        return reply.answers
+        for _ in range(ASKS_OF_QUOTA):
+            try:
+                timeout = self._timeout / ASKS_OF_QUOTA
+                return (await ask(self._client, command, AllowanceAnswers, timeout=timeout)).answers
+            except (ServiceUnavailableError, CommandRefusedError) as problem:
+                log.warning("quota_unavailable", problem=str(problem))
+        text = "Service Unavailable Error"
+        away = AllowanceRefusedAnswer(
+            status=503, reason="quota_unavailable", message=text, retry_after_seconds=1
+        )
+        return [away] * len(wishes)
 
     def _refuse(self, wish: AllowanceNeeded, answer: AllowanceRefusedAnswer) -> PaymentRefusal:
+        if wish.optional:
+            return PaymentRefusal(482, "no_tickets", "no tickets")
         try:
             self._signing.note_refusal(
                 wish.account_id,
@@ -208,16 +236,14 @@ class Payments:
             alone = ({0: grants[i]} if i in grants else {} for i in range(len(requests)))
             return [self._sign([one], grant)[0] for one, grant in zip(requests, alone, strict=True)]
 
-    async def _publish(
-        self, reply_to: str, requests: Sequence[PaymentRequest], answers: list[PaymentAnswer]
-    ) -> None:
+    async def _publish(self, message: Received, answers: list[PaymentAnswer]) -> None:
         for answer in answers:
             reason = answer.reason if isinstance(answer, PaymentRefusedAnswer) else "signed"
             if isinstance(answer, PaymentRefusedAnswer) and answer.status not in SILENT:
-                _log_refusal(requests[answer.index], answer)
+                _log_refusal(message.requests[answer.index], answer)
             telemetry.answers_total.labels("payment", reason).inc()
         data = PaymentAnswers.model_construct(answers=answers).model_dump_json().encode()
-        await self._broker.publish(data, reply_to)
+        await self._broker.publish(data, message.reply_to)
 
 
 def _log_refusal(request: PaymentRequest, answer: PaymentRefusedAnswer) -> None:

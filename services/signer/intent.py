@@ -21,10 +21,11 @@ class PaymentRequest:
     user_id: str | None
     stream_id: str | None
     body: str
-    request_id: str = ""  # the edge's, for logs
+    # The edge's: for logs, and it makes a first payment without a name the same one if it comes again.
+    request_id: str = field(default_factory=lambda: uuid4().hex)
     payer: str | None = None  # the credential's; None: the signer's first
     job_id: str | None = None  # the client's word for what it pays upfront
-    new_session_id: str = field(default_factory=lambda: uuid4().hex)  # if it opens one without a name
+    user_bound: bool = False  # the key is the user's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,11 @@ class Reader:
             session_id = reference.state_id
         elif body.manifest_id:
             # A first request is idempotent on these (design §4.3).
-            session_id = self.seal.derive_id(request.account_id, body.manifest_id, quote.rand_hash_hex)
+            owner = [request.user_id or ""] if request.user_bound else []
+            named = (request.account_id, body.manifest_id, quote.rand_hash_hex)
+            session_id = self.seal.derive_id(*named, *owner)
         else:
-            session_id = request.new_session_id
+            session_id = self.seal.derive_id(request.account_id, "request", request.request_id)
         digest = b64encode(sha256(request.body.encode()).digest()[:16]).decode()
         return Intent(request, payer, body, quote, session_id, reference, foreign, digest)
 

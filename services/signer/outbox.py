@@ -11,8 +11,16 @@ from eventsourcing.persistence import Notification
 from pydantic_core import from_json
 
 from contracts.message import Event
-from contracts.signer import FenceRaised, PaymentRefused, PaymentSigned, SessionClosed, SessionOpened
+from contracts.signer import (
+    FenceRaised,
+    PaymentRefused,
+    PaymentSigned,
+    SessionClosed,
+    SessionOpened,
+    TicketRecovered,
+)
 from services.signer.domain.fence import Fence
+from services.signer.domain.recovered import RecoveredTickets
 from services.signer.domain.session import PaymentSession
 from shared.store import EventSourced
 
@@ -42,6 +50,7 @@ class SignerOutbox:
         PaymentSession.PaymentRefused.TOPIC,
         PaymentSession.Closed.TOPIC,
         Fence.Raised.TOPIC,
+        RecoveredTickets.Recovered.TOPIC,
     )
 
     def __init__(self, application: EventSourced) -> None:
@@ -54,6 +63,8 @@ class SignerOutbox:
         at = datetime.fromisoformat(stored["timestamp"])
         if notification.topic == Fence.Raised.TOPIC:
             return self._fence(notification, stored), at
+        if notification.topic == RecoveredTickets.Recovered.TOPIC:
+            return TicketRecovered.model_validate(stored), at
         with self._lock:
             return self._session_event(notification, stored), at
 
@@ -135,6 +146,8 @@ def _payment(facts: Facts, stored: dict[str, Any]) -> PaymentSigned:
         face_value=quote["face_value"],
         win_prob=hex(quote["win_prob"]),
         creation_round=quote["creation_round"],
+        recipient_rand_hash=quote["recipient_rand_hash"],
+        first_nonce=stored["first_nonce"],
         tickets=stored["tickets"],
         cost=stored["cost"],
         units=stored["units"],

@@ -36,6 +36,7 @@ class Limits:
     deposit_multiplier: int = 1
     max_prices: MaxPrices = field(default_factory=MaxPrices)
     recipients: frozenset[bytes] | None = None
+    credit_ahead: timedelta = timedelta(0)  # what a running metered session is paid ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,14 @@ def tickets_due(*, balance: int, fee: int, ev: int, may_spare: bool) -> int:
     if balance < least:
         return -((balance - least) // ev)
     return 1 if may_spare and balance < fee + ev else 0
+
+
+def tickets_ahead(*, balance: int, fee: int, fee_ahead: int, ev: int) -> int:
+    """How many tickets leave a balance, after this fee, that covers the fee ahead (design §4.7).
+
+    All in one scale; zero or less if the balance does already.
+    """
+    return -((balance - fee - fee_ahead) // ev)
 
 
 def float_string(number: Fraction, places: int) -> str:

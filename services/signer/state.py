@@ -41,6 +41,7 @@ class State:
 class Reference:
     state_id: str
     sequence: int
+    last_at: datetime | None = None  # when that state was made, if we made it
 
 
 def encode(state: State) -> bytes:
@@ -97,7 +98,8 @@ class StateSeal:
             raise BadRequestError("invalid sig")
         try:
             fields = from_json(state)
-            return Reference(str(fields["StateID"]), int(fields["SequenceNumber"]))
+            last_at = datetime.fromisoformat(fields["LastUpdate"])
+            return Reference(str(fields["StateID"]), int(fields["SequenceNumber"]), last_at)
         except (ValueError, KeyError, TypeError) as problem:
             raise BadRequestError("invalid state") from problem
 

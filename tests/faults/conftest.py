@@ -1,7 +1,7 @@
 """The whole system, started once for all that is tried in this package.
 
 `system`       the running world; each test opens accounts of its own in it
-`replicated`   another one, with two of each of our processes
+`replicated`   another one, with two of each of our processes, that can be killed at named steps
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from tests.acceptance.system import OPTIONS, System
+from tests.faults.kills.world import SteppedWorld
 from tests.faults.world import running_world
 from tilt.supervisor import Supervisor
 from tilt.world import World
@@ -24,13 +25,14 @@ def processes() -> Iterator[tuple[World, Supervisor]]:
 
 @pytest.fixture(scope="package")
 def two_of_each() -> Iterator[tuple[World, Supervisor]]:
-    with running_world(World, replace(OPTIONS, replicas=2)) as running:
+    with running_world(SteppedWorld, replace(OPTIONS, replicas=2)) as running:
         yield running
 
 
 @pytest.fixture
 async def replicated(two_of_each: tuple[World, Supervisor]) -> AsyncIterator[System]:
-    async with aiohttp.ClientSession() as http:
+    # Orchestrators sign their certificates themselves; no client of theirs looks at them.
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
         yield System(*two_of_each, http)
 
 

@@ -51,7 +51,7 @@ def running_world(
 ) -> Iterator[tuple[World, Supervisor]]:
     """Start all processes; they are supervised in a thread of their own, whatever a test is doing."""
     with infra.own_slot() as slot, start_blocking_portal() as portal:
-        world = kind(slot, options or Options(idle_seconds=IDLE_SECONDS))
+        world = kind(slot, options or Options(idle_seconds=IDLE_SECONDS, log_level="debug"))
         world.prepare()
         with portal.wrap_async_context_manager(Supervisor(slot.directory)) as supervisor:
             portal.call(start, world, supervisor)

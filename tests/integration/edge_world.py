@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from contracts import metering, quota, signer
+from contracts import deposit_watcher, metering, quota, signer
 from contracts.discovery import ORCHESTRATORS, SNAPSHOT, Orchestrator, OrchestratorsObserved
 from contracts.message import Message, Refusal
 from shared.bucket import BucketWriter
@@ -32,10 +32,27 @@ SECOND_PAYER_CHECKSUMMED = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 SECOND_PAYER = SECOND_PAYER_CHECKSUMMED.lower()
 POOLS = (FIRST_PAYER, SECOND_PAYER, KEYLESS_PAYER)
 FUNDS = 2**100 + 1
+ORPHAN = deposit_watcher.RedemptionRow(
+    redemption_id="ab" * 16,
+    redemption_kind="orphan",
+    reason="",
+    payer=FIRST_PAYER,
+    recipient="0x01",
+    recipient_rand_hash="0x02",
+    sender_nonce=2**255,
+    face_value=FUNDS,
+    win_prob="0xff",
+    paid=FUNDS,
+    creation_round=7,
+    tx_hash="0x03",
+    log_index=1,
+    block=9,
+    seen_at=NOW,
+)
 
 
 class StandIns:
-    """Signer, quota and metering: they answer what the test asked for in the request itself."""
+    """Signer, quota, metering and the watcher: they answer what the test asked for in the request itself."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -43,6 +60,7 @@ class StandIns:
         self.messages = 0
         self.usage_asked: list[metering.QueryUsage] = []
         self.signatures_asked: list[signer.SignOrchestratorInfo] = []
+        self.redemptions_asked: list[deposit_watcher.ReadRedemptions] = []
         self._subscriptions: dict[str, Subscription] = {}
 
     async def serve(self, name: str) -> None:
@@ -90,6 +108,10 @@ class StandIns:
                 asked = metering.QueryUsage.model_validate_json(data)
                 self.usage_asked.append(asked)
                 return _usage(asked)
+            case deposit_watcher.ReadRedemptions.subject:
+                asked_redemptions = deposit_watcher.ReadRedemptions.model_validate_json(data)
+                self.redemptions_asked.append(asked_redemptions)
+                return deposit_watcher.RedemptionPage(redemptions=[ORPHAN])
         return Refusal(code="bad_command", message=f"nobody serves {subject}")
 
 
@@ -235,7 +257,7 @@ async def running_edge(
     await provision_accounts(admin)
     await provision_discovery(admin)
     stand_ins = StandIns(admin)
-    for name in ("signer", "quota", "metering"):
+    for name in ("signer", "quota", "metering", "deposit_watcher"):
         await stand_ins.serve(name)
     accounts = {"POSTGRES_DSN": dsn, "NATS_URL": nats.url("accounts"), "CREATE_TABLES": "true"}
     public_port, health_port = slot.port("edge-public"), slot.port("edge")

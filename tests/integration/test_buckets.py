@@ -148,3 +148,24 @@ class _AClient:
 
     async def key_value(self, _: str) -> _Store:
         return self._store
+
+
+async def test_a_writer_that_was_overtaken_changes_nothing_when_it_wakes(client: Client) -> None:
+    may_write = [True]
+    old = BucketWriter(client, BUCKET, may_write=lambda: may_write[0])
+    reader = BucketReader(client, BUCKET)
+    async with running(reader.run()):
+        async with running(old.run({"a": b"1"})):
+            await until(lambda: reader.get("a") == b"1")
+        async with running(BucketWriter(client, BUCKET).run({"a": b"2"})):
+            await until(lambda: reader.get("a") == b"2")
+
+            may_write[0] = False  # as a lease says that was lost
+            await old.put("a", b"3")
+            async with running(old.run({})):
+                await asyncio.sleep(1)
+
+            assert not old.written
+            stored = await client.jetstream().get_last_msg(f"KV_{BUCKET}", f"$KV.{BUCKET}.*.a")
+            assert stored.data == b"2"
+            assert (reader.ready, reader.get("a")) == (True, b"2")

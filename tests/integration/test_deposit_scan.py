@@ -6,21 +6,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from eventsourcing.postgres import PostgresDatastore
 
 from contracts.message import ReadLog
 from services.deposit_watcher.application import Watching
 from services.deposit_watcher.chain import ChainUnreachableError
 from services.deposit_watcher.cursor import CursorMovedError, LogCursor, Mark
-from services.deposit_watcher.domain import (
-    Deposit,
-    Funds,
-    Observation,
-    RedeemedTicket,
-    Redemption,
-    Round,
-    Rounds,
-)
+from services.deposit_watcher.domain.funds import Deposit, Funds, Observation, Round, RoundClock, Rounds
+from services.deposit_watcher.domain.redemption import RedeemedTicket, Redemption
 from services.deposit_watcher.outbox import WatchingOutbox
+from services.deposit_watcher.redemptions import RedemptionTable
 from services.deposit_watcher.scan import Scan
 from shared.clock import SetClock
 from shared.log import PublicLog
@@ -80,13 +75,18 @@ def watching(database: Callable[..., infra.Database]) -> Iterator[Watching]:
     )
     with Watching(env) as made:
         cursor_of(made).create_tables()
+        RedemptionTable(datastore_of(made)).create_tables()
         PublicLog(made, WatchingOutbox(made)).create_tables()
         yield made
 
 
-def cursor_of(watching: Watching) -> LogCursor:
+def datastore_of(watching: Watching) -> PostgresDatastore:
     assert isinstance(watching.recorder, ThinRecorder)
-    return LogCursor(watching.recorder.datastore)
+    return watching.recorder.datastore
+
+
+def cursor_of(watching: Watching) -> LogCursor:
+    return LogCursor(datastore_of(watching))
 
 
 def scan_of(watching: Watching, logs: FakeLogs, *, first_block: int = 95, blocks_max: int = 8) -> Scan:
@@ -101,9 +101,9 @@ def scan_of(watching: Watching, logs: FakeLogs, *, first_block: int = 95, blocks
 
 
 def redeemed_blocks(watching: Watching) -> list[int]:
-    stored = watching.recorder.select_notifications(1, 1000, topics=[Redemption.TicketRedeemed.TOPIC])
+    stored = watching.recorder.select_notifications(1, 1000, topics=[Redemption.Seen.TOPIC])
     events = [watching.mapper.to_domain_event(notification) for notification in stored]
-    return [event.block for event in events if isinstance(event, Redemption.TicketRedeemed)]
+    return [event.block for event in events if isinstance(event, Redemption.Seen)]
 
 
 async def test_ranges_follow_each_other_up_to_the_head(watching: Watching) -> None:
@@ -178,6 +178,7 @@ async def test_funds_are_remembered_over_snapshots_and_restarts(watching: Watchi
         round=Round(9, "0x99", "0x88", 2),
         pool_size=100,
         funds_by_payer={PAYER: Funds(Wei(10**30), Wei(7), 0)},
+        round_clock=RoundClock(9, 400, 1000),
     )
     for minute in range(205):
         watching.observe(observation, NOW + timedelta(minutes=minute))

@@ -1,219 +1,49 @@
 """The deposit watcher as a process, on the local chain with the real TicketBroker."""
 
 import asyncio
-import os
-import secrets
 import signal
-import socket
-import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
-from eth_account import Account
-from eth_account.messages import encode_defunct
-from nats.aio.client import Client
-from nats.js.errors import NotFoundError
 from web3 import Web3
 
-from contracts.deposit_watcher import (
-    CHAIN,
-    ChainHead,
-    FundsObserved,
-    PayerFunds,
-    RoundChanged,
-    TicketRedeemed,
-)
-from contracts.message import Event, LogEntry, LogPage, ReadLog, read_log_subject
+from contracts.deposit_watcher import FundsObserved, RoundChanged, TicketRedeemed
+from contracts.message import LogEntry
 from contracts.streams import stream_of
-from services.provisioner import bus
-from services.provisioner.settings import ProvisionerSettings
-from shared.bucket import BucketReader
-from shared.bus import ask, connect
 from tests import infra
-from tests.integration.service_process import bus_user, service
-from tilt.chain import node
-from tilt.chain.deploy import Plan, deploy
-from tilt.chain.local_chain import LocalChain, Ticket
+from tests.integration import watcher_world
+from tests.integration.watcher_world import (
+    ETHER,
+    RECIPIENT_RAND,
+    STRANGER,
+    World,
+    eventually,
+    until,
+    watched_chain,
+)
+from tilt.chain.accounts import rpc
 from tilt.slot import Slot
 
 pytestmark = pytest.mark.anyio
 
-NATS_USERS = (bus_user("deposit_watcher"), bus_user("signer"), bus_user("quota"))
-ROOT = Path(__file__).parents[2]
-ETHER = 10**18
-RECIPIENT_RAND = 0xC0FFEE
-STRANGER = "0x" + "ef" * 20
-
-
-class Node:
-    """The chain's node; it may be stopped and started again."""
-
-    def __init__(self, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        self.directory = directory
-        self.url = f"http://127.0.0.1:{self._port}"
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(node.argv(port=self._port, directory=self.directory), cwd=ROOT)
-        node.wait_until_ready(self.url, 20)
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        self.process.send_signal(how)
-        self.process.wait(20)
-
-
-@dataclass
-class World:
-    node: Node
-    chain: LocalChain
-    plan: Plan
-    bucket: BucketReader
-    quota: Client
-    admin: Client
-    start: Callable[[], Awaitable[int]]
-    end: Callable[[int], Awaitable[None]]
-    pid: int  # of the first process
-    settings: dict[str, str]
-    nonce: int = field(default=0)
-
-    @property
-    def payer(self) -> str:
-        return self.plan.payer.lower()
-
-    @property
-    def second_key(self) -> str:
-        return self.plan.other_payer_keys[0]
-
-    @property
-    def second(self) -> str:
-        return address_of(self.second_key).lower()
-
-    def head(self) -> ChainHead:
-        entry = self.bucket.get("head")
-        assert entry is not None
-        return ChainHead.model_validate_json(entry)
-
-    def funds(self, payer: str | None = None) -> PayerFunds:
-        entry = self.bucket.get(f"payer.{payer or self.payer}")
-        assert entry is not None
-        return PayerFunds.model_validate_json(entry)
-
-    async def log(self) -> list[LogEntry]:
-        page = await ask(self.quota, ReadLog(after=0), LogPage, subject=read_log_subject("deposit_watcher"))
-        return page.entries
-
-    async def told[Told: Event](self, event: type[Told]) -> list[Told]:
-        found = [entry for entry in await self.log() if entry.subject == event.subject]
-        return [event.model_validate(entry.event) for entry in found]
-
-    def redeem(self, face_value: int, *, payer_key: str = "") -> str:
-        """Redeem a winner of a payer, the first if none is named, and return the transaction's hash."""
-        self.nonce += 1
-        payer_key = payer_key or self.plan.payer_key
-        number, block_hash = self.chain.current_round()
-        ticket = Ticket(
-            recipient=self.plan.orchestrator,
-            sender=Account.from_key(payer_key).address,
-            face_value=face_value,
-            win_prob=2**256 - 1,
-            sender_nonce=self.nonce,
-            recipient_rand_hash=bytes(Web3.keccak(RECIPIENT_RAND.to_bytes(32, "big"))),
-            aux_data=number.to_bytes(32, "big") + block_hash,
-        )
-        message = encode_defunct(primitive=self.chain.ticket_hash(ticket))
-        signature = bytes(Account.sign_message(message, payer_key).signature)
-        receipt = self.chain.redeem(ticket, signature, RECIPIENT_RAND, key=self.plan.orchestrator_key)
-        return "0x" + bytes(receipt["transactionHash"]).hex()
+NATS_USERS = watcher_world.NATS_USERS
+BLOCKS_TO_FINALITY = 64
 
 
 @pytest.fixture
 async def world(
-    database: Callable[..., infra.Database], nats: infra.Nats, slot: Slot, directory: Path, tmp_path: Path
+    database: Callable[..., infra.Database], nats: infra.Nats, slot: Slot, directory: Path
 ) -> AsyncIterator[World]:
-    plan = Plan(
-        payer_key="0x" + secrets.token_hex(32),
-        orchestrator_key="0x" + secrets.token_hex(32),
-        deposit_wei=3 * ETHER + 1,
-        reserve_wei=200 * ETHER + 7,
-        other_payer_keys=("0x" + secrets.token_hex(32),),
-    )
-    chain_node = Node(tmp_path)
-    chain_node.start()
-    chain = LocalChain(chain_node.url, deploy(chain_node.url, tmp_path, plan))
-    admin = await connect("admin", nats.url())
-    for stream in (stream_of("deposit_watcher"), f"KV_{CHAIN}"):
-        with suppress(NotFoundError):
-            await admin.jetstream().delete_stream(stream)
-    await bus.ensure(admin, ProvisionerSettings(nats_url=nats.url(), http_port=0, max_bytes=64 * 1024**2))
-    signer, quota = await connect("signer", nats.url("signer")), await connect("quota", nats.url("quota"))
-    bucket = BucketReader(signer, CHAIN)
-    following = asyncio.create_task(bucket.run())
-    settings = {
-        "POSTGRES_DSN": database("deposit_watcher").dsn("deposit_watcher"),
-        "NATS_URL": nats.url("deposit_watcher"),
-        "CREATE_TABLES": "true",
-        "RPC_URL": chain_node.url,
-        "RPC_TIMEOUT_SECONDS": "1",
-        "CONTROLLER_ADDRESS": chain.world.controller,
-        "PAYERS": ",".join([plan.payer, *map(address_of, plan.other_payer_keys), STRANGER]),
-        "POLL_SECONDS": "0.05",
-        "SCAN_FROM_BLOCK": str(chain.world.first_block),
-        "SCAN_BLOCKS": "7",
-    }
-    running: dict[int, AbstractAsyncContextManager[int]] = {}
-
-    async def start() -> int:
-        port = slot.port(f"deposit_watcher-{len(running)}")
-        context = service("deposit_watcher", port, settings, directory / "deposit_watcher.log")
-        pid = await context.__aenter__()
-        running[pid] = context
-        return pid
-
-    async def end(pid: int) -> None:
-        os.kill(pid, signal.SIGKILL)
-        await running.pop(pid).__aexit__(None, None, None)
-
-    pid = await start()
-    await until(lambda: bucket.ready and bucket.get("head") is not None)
-    yield World(chain_node, chain, plan, bucket, quota, admin, start, end, pid, settings)
-    for context in running.values():
-        await context.__aexit__(None, None, None)
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
-    for client in (signer, quota, admin):
-        await client.close()
-    chain_node.stop(signal.SIGKILL)
+    async with watched_chain(database("deposit_watcher"), nats, slot, directory) as made:
+        yield made
 
 
 def _payers(told: Iterable[FundsObserved]) -> set[str]:
     return {event.payer for event in told}
-
-
-def address_of(key: str) -> str:
-    return str(Account.from_key(key).address)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
-async def eventually[Value](
-    ask_for: Callable[[], Awaitable[Value]], condition: Callable[[Value], bool]
-) -> Value:
-    async with asyncio.timeout(20):
-        while not condition(value := await ask_for()):
-            await asyncio.sleep(0.05)
-    return value
 
 
 async def test_the_first_observation_is_told_and_in_the_bucket(world: World) -> None:
@@ -245,6 +75,7 @@ async def test_the_first_observation_is_told_and_in_the_bucket(world: World) -> 
 
 async def test_funding_unlocking_and_a_new_round_are_told(world: World) -> None:
     world.chain.fund(world.plan.payer_key, deposit_wei=5, reserve_wei=7)
+    world.chain.mine(BLOCKS_TO_FINALITY)
     await until(lambda: (world.funds().deposit, world.funds().reserve) == (3 * ETHER + 6, 200 * ETHER + 14))
     world.chain.unlock(world.plan.payer_key)
     first = world.chain.current_round()
@@ -267,6 +98,26 @@ async def test_funding_unlocking_and_a_new_round_are_told(world: World) -> None:
     assert [event.round for event in rounds] == [first.number, second.number]
 
 
+async def test_a_deposit_that_a_reorg_takes_back_never_counted(world: World) -> None:
+    before = world.funds()
+    world.chain.fund(world.plan.payer_key, deposit_wei=5 * ETHER, reserve_wei=7 * ETHER)
+    world.chain.mine(BLOCKS_TO_FINALITY // 2)
+    funded = world.chain.web3.eth.block_number
+    await until(lambda: world.head().l1_block >= funded)
+    in_sight = (world.chain.sender_info(world.plan.payer).deposit, world.funds().deposit)
+
+    rpc(world.chain.web3, "anvil_reorg", BLOCKS_TO_FINALITY // 2 + 1, [])
+    world.chain.mine(2 * BLOCKS_TO_FINALITY)
+    final = world.chain.web3.eth.block_number
+    await until(lambda: world.head().l1_block >= final)
+
+    assert in_sight == (before.deposit + 5 * ETHER, before.deposit)
+    assert world.chain.sender_info(world.plan.payer).deposit == before.deposit
+    told = [event for event in await world.told(FundsObserved) if event.payer == world.payer]
+    assert {(event.deposit, event.reserve) for event in told} == {(before.deposit, before.reserve)}
+    assert (world.funds().deposit, world.funds().reserve) == (before.deposit, before.reserve)
+
+
 async def test_redeemed_tickets_are_told_with_what_was_paid(world: World) -> None:
     whole, partly = world.redeem(ETHER + 3), world.redeem(9 * ETHER)
 
@@ -286,6 +137,7 @@ async def test_redeemed_tickets_are_told_with_what_was_paid(world: World) -> Non
 async def test_each_of_two_payers_is_watched_by_itself(world: World) -> None:
     untouched = world.funds(world.second)
     world.chain.fund(world.plan.payer_key, deposit_wei=5, reserve_wei=7)
+    world.chain.mine(BLOCKS_TO_FINALITY)
     await until(lambda: world.funds().deposit == 3 * ETHER + 6)
     assert (world.funds(world.second).deposit, world.funds(world.second).reserve) == (
         untouched.deposit,
@@ -295,6 +147,7 @@ async def test_each_of_two_payers_is_watched_by_itself(world: World) -> None:
     world.chain.unlock(world.second_key)
     await until(lambda: world.funds(world.second).withdraw_round > 0)
     world.chain.cancel_unlock(world.second_key)
+    world.chain.mine(BLOCKS_TO_FINALITY)
     await until(lambda: world.funds(world.second).withdraw_round == 0)
 
     async def unlocks(payer: str) -> list[bool]:

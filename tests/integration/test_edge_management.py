@@ -124,6 +124,18 @@ async def test_an_account_names_its_payer_and_keys_show_theirs(world: World) -> 
     assert (missing.status, missing.json["code"]) == (404, "account_not_found")
 
 
+async def test_redemptions_are_asked_of_the_watcher_with_kind_and_cursor(world: World) -> None:
+    first = await world.manage("GET", "/v1/redemptions?kind=orphan&limit=1")
+    await world.manage("GET", f"/v1/redemptions?kind=orphan&limit=1&cursor={first.json['next']}")
+    bad = await world.manage("GET", "/v1/redemptions?kind=lost")
+
+    [row] = first.json["redemptions"]
+    assert (row["kind"], row["paid_wei"], row["sender_nonce"]) == ("orphan", str(FUNDS), str(2**255))
+    asked = world.stand_ins.redemptions_asked[-1]
+    assert (asked.redemption_kind, asked.limit, asked.after) == ("orphan", 1, row["redemption_id"])
+    assert (bad.status, bad.json["errors"][0]["field"]) == (422, "query.kind")
+
+
 @pytest.mark.parametrize("payer", [UNFUNDED_PAYER, KEYLESS_PAYER])
 async def test_a_payer_we_cannot_pay_with_is_refused(world: World, payer: str) -> None:
     await world.manage("POST", "/v1/accounts", {"account_id": "cautious"})
@@ -221,6 +233,7 @@ async def test_a_foreign_account_answers_like_a_missing_one(
         ("GET", "/v1/sessions", None),
         ("GET", "/v1/pool", None),
         ("GET", "/v1/pools", None),
+        ("GET", "/v1/redemptions", None),
         ("PUT", "/v1/accounts/acme/payer", {"payer": SECOND_PAYER}),
     ],
 )

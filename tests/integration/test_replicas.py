@@ -80,7 +80,10 @@ def together[R](*calls: Callable[[], R]) -> list[R]:
 
 
 def pay(signing: Signing, text: str, now: datetime) -> Outcome:
-    request = PaymentRequest("account-1", "key-1", None, None, text)
+    return pay_request(signing, PaymentRequest("account-1", "key-1", None, None, text), now)
+
+
+def pay_request(signing: Signing, request: PaymentRequest, now: datetime) -> Outcome:
     [outcome] = signing.sign_all([request], now)
     if isinstance(outcome, AllowanceNeeded):
         [outcome] = signing.sign_all([request], now, {0: Grant(outcome.number, Wei(10**12))})
@@ -118,8 +121,21 @@ def test_one_request_at_two_signers_is_one_payment(signers: tuple[Signing, Signi
     session_id = json.loads(b64decode(json.loads(text)["state"]["State"]))["StateID"]
     assert _stored(signers[0], "signer.payment_signed") == ROUNDS
     for each in signers:
-        each.forget(each.session("account-1", session_id).id)
         assert each.session("account-1", session_id).payments == ROUNDS
+
+
+def test_a_first_request_that_is_sent_again_to_the_other_signer_is_one_payment(
+    signers: tuple[Signing, Signing],
+) -> None:
+    quote = QuoteMaker(NOW).text()
+    for number in range(ROUNDS):
+        text = body(quote, manifest_id="")
+        request = PaymentRequest("account-1", "key-1", None, None, text, f"request-{number}")
+
+        first, second = (pay_request(each, request, NOW) for each in signers)
+
+        assert first == second
+        assert nonces(first) == [number + 1]
 
 
 def test_a_state_that_the_other_signer_made_is_not_taken_for_a_lost_log(
@@ -162,11 +178,9 @@ def test_the_last_of_a_budget_goes_to_one_of_two_quotas(quotas: tuple[Quota, Quo
         answers = [answer for [answer] in together(*calls)]
         assert sorted(isinstance(answer, int) for answer in answers) == [False, True]
         for each in quotas:
-            each.forget(each.budget(account, NOW).id)
             assert (each.budget(account, NOW).held, each.budget(account, NOW).remaining) == (600, 400)
 
     for each in quotas:
-        each.forget(each.pool(PAYER).id)
         assert each.pool(PAYER).held == ROUNDS * 600
 
 

@@ -24,6 +24,9 @@ STORE_BYTES_MAX = 8 * 1024**3
 MEMORY_BYTES_MAX = 256 * 1024**2
 ANSWER_TIMEOUT_SECONDS = 1.0
 RESPONSES_MAX = 4  # payments may be answered in parts
+# A client that hangs is dropped after four to six seconds: it must not get its group's requests.
+PING_SECONDS = 2
+PINGS_MAX = 2
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Config:
             "server_name": "clearinghouse",
             "listen": f"{self.host}:{self.port}",
             "max_payload": PAYLOAD_BYTES_MAX,
+            "ping_interval": f"{PING_SECONDS}s",
+            "ping_max": PINGS_MAX,
             "jetstream": {
                 "store_dir": str(self.store_dir),
                 "max_file_store": STORE_BYTES_MAX,

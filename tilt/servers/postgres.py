@@ -88,7 +88,7 @@ def argv(data_dir: Path, port: int) -> list[str]:
         "unix_socket_directories": "",
     }
     options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
-    return [str(_program("postgres")), "-D", str(data_dir), *options]
+    return [str(program("postgres")), "-D", str(data_dir), *options]
 
 
 def system_user() -> str | None:
@@ -121,7 +121,7 @@ def _initdb(directory: Path, *, password: str, user: str | None) -> None:
         for path in (directory, password_path):
             shutil.chown(path, user)
     arguments = [
-        str(_program("initdb")),
+        str(program("initdb")),
         f"--pgdata={directory / 'data'}",
         f"--username={SUPERUSER}",
         f"--pwfile={password_path}",
@@ -141,7 +141,8 @@ def _initdb(directory: Path, *, password: str, user: str | None) -> None:
         raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
 
 
-def _program(name: str) -> Path:
+def program(name: str) -> Path:
+    """Return where one of PostgreSQL's programs is."""
     return _installation() / "bin" / name
 
 

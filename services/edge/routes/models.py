@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from services.edge.addresses import read_address
+from services.edge.keys import PREFIX
 
 WEI_MAX = 2**256 - 1
 
@@ -26,9 +27,18 @@ def _not_in_numbers(text: str) -> str:
     return text
 
 
+def _no_key(text: str) -> str:
+    """Refuse an API key that somebody mistook for an id: ids are kept, and logged."""
+    if text.startswith(f"{PREFIX}_"):
+        raise ValueError("an API key is no id")
+    return text
+
+
 type AccountId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{3,64}$")]
 type KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{12}$")]
-type OpaqueId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+type OpaqueId = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$"), AfterValidator(_no_key)
+]
 type PayerAddress = Annotated[
     str,
     AfterValidator(read_address),
@@ -217,6 +227,33 @@ class Pools(BaseModel):
     """Every payer's pool, by address. No payer's tickets draw on another's."""
 
     pools: list[Pool]
+
+
+class Redemption(BaseModel):
+    """A winning ticket that was redeemed on the chain, and what it is to us."""
+
+    redemption_id: str
+    kind: Literal["pending", "signed", "recovered", "orphan"] = Field(
+        description="`orphan`: our key signed it, and we know nothing of it; the key is used elsewhere."
+    )
+    reason: str = Field(description="Why a recovered one counts as ours; else empty.")
+    payer: str
+    recipient: str
+    recipient_rand_hash: str
+    sender_nonce: WeiOut = Field(description="Up to 256 bits, as text.")
+    face_value_wei: WeiOut
+    win_prob: str
+    paid_wei: WeiOut = Field(description="What left the pool for it; may be less than the face value.")
+    creation_round: int
+    tx_hash: str
+    log_index: int
+    block: int
+    seen_at: datetime
+
+
+class RedemptionPage(BaseModel):
+    redemptions: list[Redemption]
+    next: str | None = Field(description="Pass it as `cursor` for what follows; null at the end.")
 
 
 class Me(BaseModel):

@@ -1,10 +1,10 @@
-"""What was used: `/v1/usage`, sessions and their timelines, the pools, and `/v1/me`."""
+"""What was used: `/v1/usage`, sessions and their timelines, the pools, redemptions, and `/v1/me`."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from contracts import metering, quota, signer
+from contracts import deposit_watcher, metering, quota, signer
 from contracts.accounts import Identity
 from services.edge.auth import Administrator
 from services.edge.problems import UNPROCESSABLE, FieldError, Refused
@@ -29,6 +29,9 @@ type UserId = Annotated[models.OpaqueId | None, Query(description="Of this user 
 type SessionId = Annotated[models.OpaqueId, Path()]
 type OfPayer = Annotated[
     models.PayerAddress | None, Query(alias="payer", description="Whose pool; needed if there are several.")
+]
+type OfKind = Annotated[
+    deposit_watcher.RedemptionKind | None, Query(description="Those that are this to us; none: all.")
 ]
 type OfAccount = Annotated[
     models.AccountId | None, Query(alias="account", description="Whose session; an administrator says.")
@@ -134,6 +137,18 @@ async def list_pools(parts: TheParts) -> models.Pools:
     return models.Pools(pools=[_pool(view) for view in page.pools])
 
 
+@router.get("/redemptions", dependencies=NEEDS_ADMINISTRATOR, tags=["Pools"])
+async def list_redemptions(
+    parts: TheParts, kind: OfKind = None, limit: cursor.Limit = 100, cursor_: cursor.NamedCursor = None
+) -> models.RedemptionPage:
+    """List redeemed tickets, the newest block first."""
+    after = cursor.decode_one(cursor_)
+    asked = deposit_watcher.ReadRedemptions(redemption_kind=kind, limit=limit, after=after)
+    page = await ask(parts.client, asked, deposit_watcher.RedemptionPage)
+    following = cursor.next_of(page.redemptions, limit, lambda row: [row.redemption_id])
+    return models.RedemptionPage(redemptions=[_redemption(row) for row in page.redemptions], next=following)
+
+
 @router.get("/me", dependencies=NEEDS_KEY, tags=["Keys"])
 async def read_me(caller: AnyCaller) -> models.Me:
     """Say whose key this is."""
@@ -174,6 +189,26 @@ def _pool(view: quota.PoolView) -> models.Pool:
         held_wei=view.held,
         round=view.round,
         observed_at=view.observed_at,
+    )
+
+
+def _redemption(row: deposit_watcher.RedemptionRow) -> models.Redemption:
+    return models.Redemption(
+        redemption_id=row.redemption_id,
+        kind=row.redemption_kind,
+        reason=row.reason,
+        payer=row.payer,
+        recipient=row.recipient,
+        recipient_rand_hash=row.recipient_rand_hash,
+        sender_nonce=row.sender_nonce,
+        face_value_wei=row.face_value,
+        win_prob=row.win_prob,
+        paid_wei=row.paid,
+        creation_round=row.creation_round,
+        tx_hash=row.tx_hash,
+        log_index=row.log_index,
+        block=row.block,
+        seen_at=row.seen_at,
     )
 
 

@@ -58,6 +58,12 @@ class Budget(Aggregate):
         TOPIC = "quota.spend_recorded"
         spends: dict[str, Wei]  # by session
 
+    class SpendRecovered(Event):
+        """Tickets that a restore had lost from the signer's log: spent, and held by no session."""
+
+        TOPIC = "quota.spend_recovered"
+        spends: dict[str, Wei]  # by session
+
     class AllowanceFreed(Event):
         TOPIC = "quota.allowance_freed"
         session_id: str
@@ -144,6 +150,9 @@ class Budget(Aggregate):
     def record_spend(self, spends: dict[str, Wei], now: datetime) -> None:
         self._spend_recorded(spends, now)
 
+    def record_recovered(self, spends: dict[str, Wei], now: datetime) -> None:
+        self._spend_recovered(spends, now)
+
     def free(self, session_id: str, ask_number: int, now: datetime) -> Wei:
         """The session gave back what asks up to this number had brought it; returns how much.
 
@@ -189,6 +198,10 @@ class Budget(Aggregate):
                 self.sessions[session_id]["spent"] += amount
             self.held = Wei(self.held + self.held_by(session_id) - before)
             self.spent = Wei(self.spent + amount)
+
+    @event(SpendRecovered)
+    def _spend_recovered(self, spends: dict[str, Wei], timestamp: datetime) -> None:
+        self.spent = Wei(self.spent + sum(spends.values()))
 
     @event(AllowanceFreed)
     def _allowance_freed(self, session_id: str, amount: Wei, ask_number: int, timestamp: datetime) -> None:

@@ -25,6 +25,7 @@ class Fence(Aggregate):
         TOPIC = "signer.fence_raised"
         l1_block: int
         reason: str
+        epoch: int = 1  # of the log, which it stands for
 
     @staticmethod
     @lru_cache(maxsize=PAYERS_MAX)
@@ -35,11 +36,21 @@ class Fence(Aggregate):
     def __init__(self, payer: str, timestamp: datetime) -> None:
         self.payer = payer
         self.l1_block: int | None = None
+        self.raised_at: datetime | None = None
+        self.epoch = 1
 
-    def raise_to(self, l1_block: int, reason: str, now: datetime) -> None:
-        if self.l1_block is None or l1_block > self.l1_block:
-            self._raised(l1_block, reason, now)
+    def raise_to(self, l1_block: int, reason: str, now: datetime, *, epoch: int = 1) -> None:
+        """Refuse params that were quoted up to this block; never fewer than before."""
+        if self.l1_block is None or l1_block > self.l1_block or epoch > self.epoch:
+            block = max(l1_block, self.l1_block or 0)
+            self._raised(block, reason, epoch, timestamp=now)
+
+    def covers(self, at: datetime) -> bool:
+        """Whether what was signed at this time may be part of the loss it was raised for."""
+        return self.raised_at is not None and at <= self.raised_at
 
     @event(Raised)
-    def _raised(self, l1_block: int, reason: str, timestamp: datetime) -> None:
+    def _raised(self, l1_block: int, reason: str, epoch: int = 1, *, timestamp: datetime) -> None:
         self.l1_block = l1_block
+        self.raised_at = timestamp
+        self.epoch = epoch

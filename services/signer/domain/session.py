@@ -11,9 +11,12 @@ from eventsourcing.domain import Aggregate, event
 from shared.money import CERTAIN, Wei, batch_cost
 
 IDS_MAX = 50_000  # kept in memory: an id costs ten times a look-up
+DIGESTS_KEPT = 32  # more than copies of requests can be late by
+CLOSE_AGAIN_SECONDS = 30  # between two closes that quota asks for
 REFUSAL_SECONDS, REFUSAL_SECONDS_MAX = 10, 3600  # between two of one reason; doubled each time
 # What the first payment of a metered session covers, before any time has passed.
 PRELOAD_SECONDS = {"live": 10, "lv2v": 60}
+ASKS_LEFT_OUT = 1_000_000  # more than a session ever makes
 ALLOWANCE_SECONDS = 60  # how much of its own pace a running session asks for
 
 
@@ -24,7 +27,7 @@ class PaymentSession(Aggregate):
     """
 
     TOPIC = "signer.payment_session"
-    class_version = 2
+    class_version = 3
 
     class Event(Aggregate.Event):
         TOPIC = "signer.payment_session.event"
@@ -65,6 +68,15 @@ class PaymentSession(Aggregate):
         """It goes on where a signer with the same key left off (design §4.2)."""
 
         TOPIC = "signer.session_adopted"
+        sequence: int
+        balance: int
+        last_at: datetime
+
+    class Continued(Event):
+        """It goes on where the client's state says, which the log had lost (design §4.2)."""
+
+        TOPIC = "signer.session_continued"
+        payments_lost: int
         sequence: int
         balance: int
         last_at: datetime
@@ -116,12 +128,22 @@ class PaymentSession(Aggregate):
         self.last_credit = 0  # what the last batch added to the balance
         self.refused_at: dict[str, datetime] = {}  # since the last payment, by reason
         self.refused_seconds: dict[str, int] = {}  # until the same reason is noted again
+        self.continued_at: datetime | None = None
+        self.digests: list[str] = []  # of the requests paid last
+        self.closed_at: datetime | None = None
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
         """Read snapshots from before refusals were kept by reason."""
         state["refused_at"] = {}
         state["refused_seconds"] = {}
+
+    @staticmethod
+    def upcast_v2_v3(state: dict[str, Any]) -> None:
+        """Read snapshots from before sessions could go on after a restore, and knew old requests."""
+        state["continued_at"] = None
+        state["digests"] = [digest] if (digest := state.get("last_digest")) else []
+        state["closed_at"] = None
 
     # What it knows
 
@@ -140,6 +162,13 @@ class PaymentSession(Aggregate):
     @property
     def paid(self) -> bool:
         return self.sequence >= 0
+
+    def was_answered(self, digest: str) -> bool:
+        """Whether this is a copy of a request that was paid before the last one.
+
+        A request says which state it follows, so its client, who went on from there, waits no more.
+        """
+        return digest != self.last_digest and digest in self.digests if self.paid else False
 
     def ticket_ev(self, face_value: int, win_prob: int) -> int:
         return face_value * win_prob * self.pixels_per_unit
@@ -194,6 +223,15 @@ class PaymentSession(Aggregate):
         self.last_at = last_at
         self.last_digest = ""
         self.recipient = ""
+
+    def continue_from(self, sequence: int, balance: int, last_at: datetime, now: datetime) -> None:
+        """Take up what the client's state says, and give the allowance back.
+
+        Which asks were lost nobody here knows, so their numbers are left out: a grant to one of them
+        must not come again.
+        """
+        self._continued(sequence - self.sequence, sequence, balance, last_at, now)
+        self.close(self.asks + ASKS_LEFT_OUT, now)
 
     def accept_quote(
         self,
@@ -255,12 +293,30 @@ class PaymentSession(Aggregate):
     def close(self, ask_number: int, now: datetime) -> None:
         """Give the allowance back. Grants up to `ask_number` that come later are void.
 
-        A repeat stores nothing, unless quota granted again meanwhile.
+        A repeat stores nothing, unless quota granted again meanwhile. If quota goes on asking, it
+        may have granted a late copy of an old ask, of which nobody here knows: then it is told again.
         """
-        if not self.closed or ask_number > self.asks:
+        is_told = self.closed and ask_number <= self.asks
+        if not is_told or not self._closed_lately(now):
             self._closed(self.spent, max(ask_number, self.asks), now)
 
+    def _closed_lately(self, now: datetime) -> bool:
+        return self.closed_at is not None and (now - self.closed_at).total_seconds() < CLOSE_AGAIN_SECONDS
+
     # What happened
+
+    @event(Continued)
+    def _continued(
+        self, payments_lost: int, sequence: int, balance: int, last_at: datetime, timestamp: datetime
+    ) -> None:
+        self.sequence = sequence
+        self.balance = balance
+        self.last_at = last_at
+        self.last_credit = 0
+        self.last_digest = ""
+        self.recipient_rand_hash = ""  # the next payment names its params again
+        self.recipient = ""
+        self.continued_at = timestamp
 
     @event(QuoteAccepted)
     def _quote_accepted(
@@ -305,6 +361,7 @@ class PaymentSession(Aggregate):
         self.sequence += 1
         self.spent = Wei(self.spent + cost)
         self.last_digest = digest
+        self.digests = [*self.digests[1 - DIGESTS_KEPT :], digest]
         self.last_first_nonce = first_nonce
         self.last_nonce = first_nonce + tickets - 1
         self.last_signatures = signatures
@@ -324,3 +381,4 @@ class PaymentSession(Aggregate):
         self.granted = spent
         self.asks = ask_number
         self.closed = True
+        self.closed_at = timestamp

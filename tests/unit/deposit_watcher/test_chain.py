@@ -109,6 +109,23 @@ class TestSettings:
         assert settings.payers == ("0x" + "aa" * 20, "0x" + "bb" * 20)
         assert settings.controller_address == "0xd8e8328501e9645d16cf49539efc04f734606ee4"
 
+    @pytest.mark.parametrize(("told", "read"), [("safe", "safe"), ("12", 12), ("0", 0)])
+    def test_finality_is_a_tag_or_a_number(
+        self, monkeypatch: pytest.MonkeyPatch, told: str, read: str | int
+    ) -> None:
+        for name, value in {**self.GIVEN, "FINALITY": told}.items():
+            monkeypatch.setenv(f"DEPOSIT_WATCHER_{name}", value)
+
+        assert Settings().finality == read
+
+    def test_deposits_count_when_they_are_final_unless_told_otherwise(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in self.GIVEN.items():
+            monkeypatch.setenv(f"DEPOSIT_WATCHER_{name}", value)
+
+        assert Settings().finality == "finalized"
+
     @pytest.mark.parametrize("payers", ["", "0x12", "bb" * 20, "0x" + "zz" * 20])
     def test_what_is_no_address_is_refused(self, monkeypatch: pytest.MonkeyPatch, payers: str) -> None:
         for name, value in {**self.GIVEN, "PAYERS": payers}.items():

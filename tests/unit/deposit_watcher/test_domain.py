@@ -1,12 +1,15 @@
 """What is remembered of the chain, and what is not told twice."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
 from services.deposit_watcher.application import Watching
-from services.deposit_watcher.domain import Deposit, Funds, Observation, RedeemedTicket, Round, Rounds
+from services.deposit_watcher.domain.funds import Deposit, Funds, Observation, Round, RoundClock, Rounds
+from services.deposit_watcher.domain.redemption import Kind, RedeemedTicket, Redemption
 from services.deposit_watcher.outbox import WatchingOutbox
 from shared.money import Wei
 
@@ -23,7 +26,9 @@ OBSERVATION = Observation(
     round=Round(9, "0x" + "99" * 32, "0x" + "88" * 32, 2),
     pool_size=100,
     funds_by_payer={PAYER: FUNDS},
+    round_clock=RoundClock(9, 400, 1000),
 )
+ROUND = 3210
 TICKET = RedeemedTicket(
     payer=PAYER,
     recipient="0x" + "bb" * 20,
@@ -31,13 +36,26 @@ TICKET = RedeemedTicket(
     sender_nonce=2**255,
     face_value=Wei(10**18 + 3),
     win_prob=hex(2**256 - 1),
-    aux_data="0x" + "33" * 64,
+    aux_data="0x" + ROUND.to_bytes(32).hex() + "33" * 32,
     paid=Wei(10**18),
     tx_hash="0x" + "44" * 32,
     log_index=3,
     block=650,
     block_hash=HASH,
 )
+FACTS = {
+    "payer": PAYER,
+    "recipient": "0x" + "bb" * 20,
+    "recipient_rand_hash": "0x" + "22" * 32,
+    "sender_nonce": 2**255,
+    "face_value": "1000000000000000003",
+    "win_prob": "0x" + "ff" * 32,
+    "paid": "1000000000000000000",
+    "tx_hash": "0x" + "44" * 32,
+    "log_index": 3,
+    "block": 650,
+    "block_hash": HASH,
+}
 
 
 def seen(**funds: int) -> Observation:
@@ -136,29 +154,81 @@ def test_what_was_told_survives_a_snapshot(watching: Watching) -> None:
     assert list(watching.snapshots.get(Deposit.create_id(42161, PAYER)))
 
 
-def test_a_redeemed_ticket_is_told_once(watching: Watching) -> None:
+def see(watching: Watching, *tickets: RedeemedTicket) -> list[UUID]:
+    watching.record_redemptions(42161, tickets, NOW, lambda _: None)
+    return [Redemption.create_id(42161, ticket.tx_hash, ticket.log_index) for ticket in tickets]
+
+
+def test_a_redeemed_ticket_is_seen_once_and_told_when_it_is_judged(watching: Watching) -> None:
     other = replace(TICKET, log_index=5, paid=Wei(0))
 
     found = [
         watching.record_redemptions(42161, tickets, NOW, lambda _: None)
         for tickets in ([TICKET], [TICKET, other], [])
     ]
+    before = told(watching)
+    for redemption_id in see(watching, TICKET, other):
+        watching.judge(redemption_id, lambda redemption: redemption.match(NOW))
 
     assert found == [1, 1, 0]
-    assert [(event["log_index"], event["paid"]) for _, event in told(watching)] == [
-        (3, "1000000000000000000"),
-        (5, "0"),
+    assert before == []
+    assert [(name, event["log_index"], event["paid"]) for name, event in told(watching)] == [
+        ("TicketRedeemed", 3, "1000000000000000000"),
+        ("TicketRedeemed", 5, "0"),
     ]
-    assert told(watching)[0][1] == {
-        "payer": PAYER,
-        "recipient": "0x" + "bb" * 20,
-        "recipient_rand_hash": "0x" + "22" * 32,
-        "sender_nonce": 2**255,
-        "face_value": "1000000000000000003",
-        "win_prob": "0x" + "ff" * 32,
-        "paid": "1000000000000000000",
-        "tx_hash": "0x" + "44" * 32,
-        "log_index": 3,
-        "block": 650,
-        "block_hash": HASH,
-    }
+    assert told(watching)[0][1] == FACTS
+
+
+def test_what_was_judged_stays_but_for_an_orphan_that_is_explained(watching: Watching) -> None:
+    [redemption_id] = see(watching, TICKET)
+    judgements: list[Callable[[Redemption], None]] = [
+        lambda redemption: redemption.orphan(NOW),
+        lambda redemption: redemption.orphan(NOW),
+        lambda redemption: redemption.match(NOW),
+        lambda redemption: redemption.recover("recovered", NOW),
+        lambda redemption: redemption.recover("fence", NOW),
+        lambda redemption: redemption.orphan(NOW),
+    ]
+
+    judged = [watching.judge(redemption_id, judge) for judge in judgements]
+
+    assert [each.kind if each else None for each in judged] == [
+        Kind.ORPHAN,
+        None,
+        None,
+        Kind.RECOVERED,
+        None,
+        None,
+    ]
+    assert told(watching) == [
+        ("OrphanRedemption", {**FACTS, "creation_round": ROUND}),
+        (
+            "RecoveredRedemption",
+            {**FACTS, "creation_round": ROUND, "reason": "recovered", "corrects_orphan": True},
+        ),
+    ]
+
+
+def test_a_lost_ticket_that_was_no_orphan_corrects_nothing(watching: Watching) -> None:
+    [redemption_id] = see(watching, TICKET)
+    watching.judge(redemption_id, lambda redemption: redemption.recover("fence", NOW))
+
+    [(name, event)] = told(watching)
+
+    assert (name, event["reason"], event["corrects_orphan"]) == ("RecoveredRedemption", "fence", False)
+
+
+def test_deposits_count_when_they_are_final_and_withdrawals_at_once() -> None:
+    less, more = Funds(Wei(5), Wei(7), 0), Funds(Wei(6), Wei(9), 0)
+    unlocking = replace(less, withdraw_round=12)
+
+    assert more.counting(final=less) == less
+    assert less.counting(final=more) == less
+    assert less.counting(final=unlocking).withdraw_round == 12
+    assert unlocking.counting(final=less).withdraw_round == 12
+    assert replace(less, withdraw_round=14).counting(final=unlocking).withdraw_round == 12
+
+
+def test_a_ticket_names_its_round() -> None:
+    assert TICKET.creation_round == ROUND
+    assert replace(TICKET, aux_data="0x").creation_round == 0

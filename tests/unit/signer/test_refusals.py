@@ -51,14 +51,16 @@ def test_snapshots_from_before_are_read(signer: Signer, quote: QuoteMaker) -> No
     reply = signer.pay(body(quote.text()))
     session = signer.signing.session("account-1", state_of(reply)["StateID"])
     snapshot = PaymentSession.Snapshot.take(session)
-    assert snapshot.state.pop("class_version") == 2
+    assert snapshot.state.pop("class_version") == 3
     snapshot.state["refused_at"] = None
-    del snapshot.state["refused_seconds"]
+    for later in ("refused_seconds", "digests", "continued_at", "closed_at"):
+        del snapshot.state[later]
 
     old = snapshot.mutate(None)
 
     assert isinstance(old, PaymentSession)
     assert (old.refused_at, old.refused_seconds) == ({}, {})
+    assert (old.digests, old.continued_at, old.closed_at) == ([old.last_digest], None, None)
 
 
 def test_the_summary_says_why_a_stream_stopped(signer: Signer, quote: QuoteMaker) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64decode, b64encode
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -122,11 +123,63 @@ def test_an_older_state_continues_from_ours(signer: Signer, quote: QuoteMaker) -
         replies.append(signer.pay(body(quote.text(), state=replies[-1]["state"])))
     signer.wait(10)
 
+    quote.auth_seconds += 1  # other bytes than were paid
     reply = signer.pay(body(quote.text(), state=replies[0]["state"]))
 
     assert sequence_of(reply) == 4
     given = [nonce for each in [*replies, reply] for nonce in nonces(each)]
     assert given == list(range(1, len(given) + 1))
+
+
+def test_a_late_copy_of_a_request_is_never_paid_again(signer: Signer, quote: QuoteMaker) -> None:
+    texts = [body(quote.text())]
+    for _ in range(4):
+        reply = signer.pay(texts[-1])
+        signer.wait(10)
+        texts.append(body(quote.text(), state=reply["state"]))
+    last = signer.pay(texts[-1])
+    paid = signer.signing.session("account-1", state_of(last)["StateID"]).payments
+
+    for text in texts[:-1]:
+        assert signer.refused(text).status == 480
+
+    assert signer.pay(texts[-1]) == last
+    assert signer.signing.session("account-1", state_of(last)["StateID"]).payments == paid == 5
+
+
+def test_a_users_own_key_has_nothing_to_do_with_another_users_sessions(
+    signer: Signer, quote: QuoteMaker
+) -> None:
+    first = body(quote.text())
+    paid = signer.pay(first, user="user-1", user_bound=True)
+    signer.wait(10)
+    following = body(quote.text(), state=paid["state"])
+
+    refusal = signer.refused(following, user="user-2", user_bound=True)
+    assert (refusal.status, str(refusal)) == (WIRE_ERROR, "invalid sig")
+    other = signer.pay(first, user="user-2", user_bound=True)
+    assert state_of(other)["StateID"] != state_of(paid)["StateID"]
+    assert sequence_of(signer.pay(following, user="user-1", user_bound=True)) == 1
+
+
+def test_an_accounts_key_serves_all_its_users_sessions(signer: Signer, quote: QuoteMaker) -> None:
+    paid = signer.pay(body(quote.text()), user="user-1", user_bound=True)
+    signer.wait(10)
+
+    assert sequence_of(signer.pay(body(quote.text(), state=paid["state"]), user="user-2")) == 1
+
+
+def test_two_lost_replies_and_the_same_bytes_again_are_one_payment(signer: Signer, quote: QuoteMaker) -> None:
+    reply = signer.pay(body(quote.text()))
+    signer.wait(10)
+    signer.pay(body(quote.text(), state=reply["state"]))  # never arrives
+    signer.wait(10)
+    quote.auth_seconds += 1
+    other = body(quote.text(), state=reply["state"])
+    lost = signer.pay(other)  # neither does this
+
+    assert signer.pay(other) == lost
+    assert signer.signing.session("account-1", state_of(lost)["StateID"]).payments == 3
 
 
 def test_a_state_ahead_of_ours_raises_the_fence(signer: Signer, quote: QuoteMaker) -> None:
@@ -256,6 +309,15 @@ def test_a_close_is_stored_once_and_voids_later_grants(signer: Signer) -> None:
 
     session = signer.signing.session("account-1", "never-opened")
     assert (session.version, session.asks, session.closed) == (3, 2, True)
+
+
+def test_a_close_is_told_again_while_quota_goes_on_asking(signer: Signer) -> None:
+    """Quota may have granted a late copy of an old ask; nothing else would ever free it."""
+    close = Close("account-1", "never-opened", 1, 0)
+    for seconds in (0, 5, 29, 31, 40, 62):
+        signer.signing.close_all([close], START + timedelta(seconds=seconds))
+
+    assert signer.signing.session("account-1", "never-opened").version == 4  # named, closed three times
 
 
 def test_a_session_in_use_is_not_closed(signer: Signer, quote: QuoteMaker) -> None:

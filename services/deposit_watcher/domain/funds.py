@@ -1,7 +1,6 @@
-"""What the chain says about our money: funds of payers, rounds, redeemed tickets.
+"""What the chain says now: funds of payers and rounds, each remembered when it changes.
 
-Each is remembered when it changes. Hashes and addresses are 0x and lower-case hex digits, amounts
-are wei.
+Hashes and addresses are 0x and lower-case hex digits, amounts are wei.
 """
 
 from dataclasses import dataclass
@@ -23,6 +22,19 @@ class Funds:
     reserve: Wei
     withdraw_round: int
 
+    def counting(self, final: "Funds") -> "Funds":
+        """What may be counted on: what came in once that is final, what went out at once.
+
+        `self` is read at the newest block, `final` at one that no reorg takes back. An unlock counts
+        as soon as it is seen, and until its end is final.
+        """
+        unlocks = [funds.withdraw_round for funds in (self, final) if funds.withdraw_round]
+        return Funds(
+            deposit=min(self.deposit, final.deposit),
+            reserve=min(self.reserve, final.reserve),
+            withdraw_round=min(unlocks, default=0),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
@@ -32,6 +44,15 @@ class Round:
     block_hash: str
     previous_block_hash: str
     ticket_validity_rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundClock:
+    """Which round an L1 block belongs to, counted from the running one: its number, first block, length."""
+
+    number: int
+    start_block: int
+    length_blocks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +66,7 @@ class Observation:
     round: Round
     pool_size: int
     funds_by_payer: dict[str, Funds]
-
-
-@dataclass(frozen=True, slots=True)
-class RedeemedTicket:
-    """A winner that was redeemed; `paid` is 0 if there was nothing left to pay it from."""
-
-    payer: str
-    recipient: str
-    recipient_rand_hash: str
-    sender_nonce: int
-    face_value: Wei
-    win_prob: str
-    aux_data: str
-    paid: Wei
-    tx_hash: str
-    log_index: int
-    block: int
-    block_hash: str
+    round_clock: RoundClock
 
 
 class Deposit(Aggregate):
@@ -171,52 +175,3 @@ class Rounds(Aggregate):
         timestamp: datetime,
     ) -> None:
         self.last = round
-
-
-class Redemption(Aggregate):
-    """One redeemed ticket, known by its place on the chain; written once."""
-
-    TOPIC = "deposit_watcher.redemption"
-
-    class Event(Aggregate.Event):
-        TOPIC = "deposit_watcher.redemption.event"
-
-    class TicketRedeemed(Event, Aggregate.Created):
-        TOPIC = "deposit_watcher.ticket_redeemed"
-        chain_id: int
-        payer: str
-        recipient: str
-        recipient_rand_hash: str
-        sender_nonce: int
-        face_value: Wei
-        win_prob: str
-        aux_data: str
-        paid: Wei
-        tx_hash: str
-        log_index: int
-        block: int
-        block_hash: str
-
-    @staticmethod
-    def create_id(chain_id: int, tx_hash: str, log_index: int) -> UUID:
-        return uuid5(NAMESPACE_URL, f"/chains/{chain_id}/transactions/{tx_hash}/logs/{log_index}")
-
-    @event(TicketRedeemed)
-    def __init__(
-        self,
-        chain_id: int,
-        payer: str,
-        recipient: str,
-        recipient_rand_hash: str,
-        sender_nonce: int,
-        face_value: Wei,
-        win_prob: str,
-        aux_data: str,
-        paid: Wei,
-        tx_hash: str,
-        log_index: int,
-        block: int,
-        block_hash: str,
-        timestamp: datetime,
-    ) -> None:
-        self.paid = paid

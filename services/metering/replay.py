@@ -1,0 +1,52 @@
+"""Metering's tables, told by its log: `python -m services.metering.replay [--verify]`."""
+
+import sys
+from collections.abc import Mapping
+
+from eventsourcing.compressor import ZlibCompressor
+from eventsourcing.persistence import Mapper
+from psycopg import Connection
+from psycopg.rows import DictRow
+from psycopg.sql import Identifier
+
+from services.metering.domain import UsageBatch
+from services.metering.projections import CREATE_TABLES, TABLES, UsageTables
+from shared.folding import Events
+from shared.replay import Replay, main
+from shared.store import JsonTranscoder
+from shared.table_copies import Table
+
+KEYS = {
+    "usage_hourly": ("account_id", "hour", "user_id", "job_type", "app", "recipient", "fee_denominator"),
+    "sessions": ("account_id", "session_id"),
+}
+
+
+class UsageFilling:
+    """Adds batch after batch, in the order of the log."""
+
+    def __init__(self, events: Events, names: Mapping[str, Identifier]) -> None:
+        self._events = events
+        self._tables = UsageTables(*(names[table] for table in TABLES))
+        self._position = 0
+
+    def go_on(self, connection: Connection[DictRow]) -> bool:
+        before = self._position
+        with connection.cursor() as cursor:
+            for position, recorded in self._events.in_order(connection, [UsageBatch.Recorded.TOPIC], before):
+                assert isinstance(recorded, UsageBatch.Recorded)
+                self._tables.add(cursor, recorded.usage)
+                self._position = position
+        return self._position > before
+
+
+replay = Replay(
+    "metering",
+    tables=[Table(table, KEYS[table]) for table in TABLES],
+    create=CREATE_TABLES,
+    fill=UsageFilling,
+    mapper=Mapper(JsonTranscoder(), compressor=ZlibCompressor()),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(replay))

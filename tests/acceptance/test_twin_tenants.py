@@ -1,0 +1,415 @@
+"""Two accounts that are alike: neither sees or changes what is the other's, whatever it names.
+
+Every operation of the document that the running edge serves is called with the other account's ids.
+A foreign id answers exactly like one that nobody has, and the other's books stay as they were.
+"""
+
+import asyncio
+import json
+import secrets
+from base64 import b64decode, b64encode, urlsafe_b64encode
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields, replace
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import psycopg
+import pytest
+
+from tests.acceptance.checks import settled
+from tests.acceptance.system import Account, Answer, System
+from tests.acceptance.wire import SIGNER, Challenge, Paid, Payer, request
+from tilt.supervisor import Supervisor
+from tilt.world import World
+
+pytestmark = pytest.mark.anyio
+
+# What idle sessions do by themselves, whoever calls whatever.
+BY_ITSELF = ("session_closed", "allowance_freed", "pool_")
+CHANGING_HEADERS = ("date", "x-request-id", "content-length")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What may be named in a request. Of the foreign account, or of nobody."""
+
+    account_id: str
+    key_id: str
+    session_id: str
+    user_id: str
+    stream_id: str
+    job_id: str
+
+    @classmethod
+    def of_nobody(cls) -> "Names":
+        token = secrets.token_hex(6)
+        return cls(f"nobody-{token}", token, secrets.token_hex(16), f"u-{token}", f"s-{token}", f"j-{token}")
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """An account that has paid, with all it has."""
+
+    account: Account
+    names: Names
+    challenge: Challenge
+    paid: Paid
+    bound_key: Account  # of the same account, for another of its users
+    revoked_key: Account
+
+    @property
+    def secrets(self) -> list[str]:
+        """What nobody else may be shown."""
+        return [self.account.api_key, self.paid.payment, self.paid.state["Sig"]]
+
+
+@dataclass(frozen=True)
+class Call:
+    method: str
+    path: str
+    body: Any = None
+    answers_own: bool = False  # it may succeed, with what is the caller's own
+
+
+type Cases = Mapping[str, Callable[[Names, Account], Sequence[Call]]]
+
+
+def cursor(*keys: str) -> str:
+    return urlsafe_b64encode(json.dumps(keys).encode()).decode().rstrip("=")
+
+
+def query(path: str, **values: Any) -> str:
+    return f"{path}?{urlencode(values, doseq=True)}"
+
+
+def pages(path: str, *cursors: str) -> list[Call]:
+    return [Call("GET", path), *(Call("GET", query(path, cursor=each, limit=1)) for each in cursors)]
+
+
+def of_account(names: Names, mine: Account, path: str, *cursors: str) -> list[Call]:
+    """A list of the foreign account, and the caller's own from a foreign place on."""
+    own = [
+        replace(call, answers_own=True) for call in pages(f"/v1/accounts/{mine.account_id}{path}", *cursors)
+    ]
+    return [*pages(f"/v1/accounts/{names.account_id}{path}", *cursors), *own]
+
+
+def usage(names: Names, mine: Account) -> list[Call]:
+    sums = {"group_by": ["account", "user"], "user_id": names.user_id}
+    places = cursor(names.account_id, names.user_id)
+    own = f"/v1/accounts/{mine.account_id}/usage"
+    foreign = f"/v1/accounts/{names.account_id}/usage"
+    return [
+        *of_account(names, mine, "/usage"),
+        Call("GET", query(foreign, **sums)),
+        Call("GET", query(own, **sums), answers_own=True),
+        Call("GET", query(own, **sums, cursor=places, limit=1), answers_own=True),
+    ]
+
+
+def session(names: Names, mine: Account, path: str = "") -> list[Call]:
+    found = f"/v1/sessions/{names.session_id}{path}"
+    return [
+        Call("GET", found),
+        Call("GET", query(found, account=names.account_id)),
+        Call("GET", query(found, account=mine.account_id)),
+    ]
+
+
+def change(method: str, path: str, body: Any = None) -> Callable[[Names, Account], Sequence[Call]]:
+    """An operation on the foreign account, or with a foreign key of the caller's own account."""
+    return lambda names, mine: [
+        Call(method, path.format(**{**vars_of(names), "account_id": account_id}), body)
+        for account_id in (names.account_id, mine.account_id)
+    ]
+
+
+def vars_of(names: Names) -> dict[str, str]:
+    return {field.name: getattr(names, field.name) for field in fields(names)}
+
+
+# What each operation is called with, but for the payment, which has tests of its own.
+CASES: Cases = {
+    "discover_orchestrators": lambda names, _: [
+        Call("GET", "/discover-orchestrators", answers_own=True),
+        Call("GET", query("/discover-orchestrators", caps=names.account_id), answers_own=True),
+    ],
+    "sign_our_address": lambda names, _: [
+        Call("POST", "/sign-orchestrator-info", {}, answers_own=True),
+        Call("POST", "/sign-orchestrator-info", {"account_id": names.account_id}, answers_own=True),
+    ],
+    "list_accounts": lambda names, _: pages("/v1/accounts", cursor(names.account_id)),
+    "open_account": lambda names, _: [
+        Call("POST", "/v1/accounts", {"account_id": names.account_id, "spend_limit_wei": "7"})
+    ],
+    "get_account": lambda names, _: [Call("GET", f"/v1/accounts/{names.account_id}")],
+    "list_keys": lambda names, mine: [
+        *pages(f"/v1/accounts/{names.account_id}/keys", cursor(names.key_id)),
+        *pages(f"/v1/accounts/{mine.account_id}/keys", cursor(names.key_id)),
+    ],
+    "issue_key": change("POST", "/v1/accounts/{account_id}/keys", {"user_id": "someone"}),
+    "revoke_key": change("DELETE", "/v1/accounts/{account_id}/keys/{key_id}"),
+    "read_limits": lambda names, _: [Call("GET", f"/v1/accounts/{names.account_id}/limits")],
+    "set_limits": change("PUT", "/v1/accounts/{account_id}/limits", {"spend_limit_wei": "7"}),
+    "set_payer": change("PUT", "/v1/accounts/{account_id}/payer", {"payer": "0x" + "12" * 20}),
+    "resume_account": change("POST", "/v1/accounts/{account_id}/resume"),
+    "suspend_account": change("POST", "/v1/accounts/{account_id}/suspend", {"reason": "unpaid"}),
+    "list_account_sessions": lambda names, mine: of_account(
+        names, mine, "/sessions", cursor(names.session_id)
+    ),
+    "query_account_usage": usage,
+    "read_me": lambda names, _: [
+        Call("GET", "/v1/me", answers_own=True),
+        Call("GET", query("/v1/me", account=names.account_id), answers_own=True),
+    ],
+    "read_pool": lambda *_: [Call("GET", "/v1/pool")],
+    "list_pools": lambda *_: [Call("GET", "/v1/pools")],
+    "list_redemptions": lambda *_: pages("/v1/redemptions", cursor("00" * 16)),
+    "list_sessions": lambda names, _: pages("/v1/sessions", cursor(names.session_id)),
+    "read_session": session,
+    "read_timeline": lambda names, mine: session(names, mine, "/timeline"),
+    "query_usage": lambda names, _: [
+        Call("GET", "/v1/usage"),
+        Call("GET", query("/v1/usage", group_by="account", user_id=names.user_id)),
+        *pages("/v1/usage", cursor()),
+    ],
+}
+PAYMENT = "generate_a_payment"
+
+
+@pytest.fixture(scope="module")
+def tenants(processes: tuple[World, Supervisor]) -> tuple[Tenant, Tenant]:
+    """The attacker and his twin, who has paid for two streams and been idle since."""
+
+    async def prepare() -> tuple[Tenant, Tenant]:
+        async with _system(processes) as system:
+            return await _tenant(system), await _tenant(system)
+
+    return asyncio.run(prepare())
+
+
+@asynccontextmanager
+async def _system(processes: tuple[World, Supervisor]) -> AsyncIterator[System]:
+    # The orchestrator's certificate is one it made itself.
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
+        yield System(*processes, http)
+
+
+async def _tenant(system: System) -> Tenant:
+    account = await system.open_account()
+    token = secrets.token_hex(4)
+    user_id, stream_id, job_id = f"user-{token}", f"stream-{token}", f"job-{token}"
+    payer = Payer(system, account)
+    challenge = await payer.challenge()
+    headers = {"Clearinghouse-User": user_id, "Clearinghouse-Stream": stream_id}
+    paid = Paid.read(await _pay(system, account, request(challenge), headers))
+    upfront = request(challenge, type="fixed", ManifestID=None)
+    await _pay(system, account, upfront, {**headers, "Idempotency-Key": job_id})
+    revoked = await system.issue_key(account.account_id)
+    await system.revoke_key(revoked)
+    issued = await system.call(
+        "POST", f"/v1/accounts/{account.account_id}/keys", body={"user_id": "another-user"}
+    )
+    await settled(system, account)
+    names = Names(account.account_id, account.key_id, paid.session_id, user_id, stream_id, job_id)
+    return Tenant(account, names, challenge, paid, Account.of(issued.json), revoked)
+
+
+async def _pay(system: System, account: Account, body: bytes, headers: Mapping[str, str]) -> Answer:
+    return await system.send("POST", SIGNER, data=body, headers={**account.headers, **headers})
+
+
+async def test_no_operation_is_forgotten(system: System) -> None:
+    paths = (await system.send("GET", "/openapi.json")).json["paths"]
+    served = {operation["operationId"] for methods in paths.values() for operation in methods.values()}
+
+    assert served == {*CASES, PAYMENT}
+
+
+@pytest.mark.parametrize("operation", CASES)
+async def test_a_foreign_id_answers_like_one_that_nobody_has(
+    system: System, tenants: tuple[Tenant, Tenant], operation: str
+) -> None:
+    mine, other = tenants
+    nobody = Names.of_nobody()
+    before = await _books(system, other)
+
+    for foreign, missing in _pairs(operation, other.names, nobody, mine.account):
+        shown = await _call(system, foreign, mine.account.api_key)
+        expected = await _call(system, missing, mine.account.api_key)
+
+        assert _shape(shown, other.names) == _shape(expected, nobody), foreign
+        assert foreign.answers_own or shown.status >= 400, (foreign, shown)
+        _assert_nothing_of(other, shown)
+    assert await _books(system, other) == before
+
+
+@pytest.mark.parametrize("operation", CASES)
+async def test_a_key_bound_to_one_user_reads_nothing_of_another(
+    system: System, tenants: tuple[Tenant, Tenant], operation: str
+) -> None:
+    _, other = tenants
+    before = await _books(system, other)
+
+    for call in CASES[operation](other.names, other.account):
+        answer = await _call(system, call, other.bound_key.api_key)
+
+        may = operation in {"read_me", "discover_orchestrators", "sign_our_address"}
+        assert may or answer.status == 403, (call, answer)
+        _assert_nothing_of(other, answer, except_for=(other.names.account_id,))
+    assert await _books(system, other) == before
+
+
+@pytest.mark.parametrize("shown", ["revoked", "none", "made up"])
+@pytest.mark.parametrize("operation", [*CASES, PAYMENT])
+async def test_without_a_good_key_every_operation_answers_the_same(
+    system: System, tenants: tuple[Tenant, Tenant], operation: str, shown: str
+) -> None:
+    _, other = tenants
+    key = {"revoked": other.revoked_key.api_key, "none": "", "made up": other.account.api_key[:-1] + "!"}
+    headers = {"Authorization": f"Bearer {key[shown]}"} if key[shown] else {}
+
+    for call in [*CASES.get(operation, _payments)(other.names, other.account)]:
+        answer = await _send(system, call, headers)
+
+        assert answer.status == 401, (call, answer)
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        _assert_nothing_of(other, answer)
+
+
+def _payments(*_: object) -> Sequence[Call]:
+    return [Call("POST", SIGNER, {})]
+
+
+async def test_a_foreign_state_pays_nothing_and_answers_like_a_made_up_one(
+    system: System, tenants: tuple[Tenant, Tenant]
+) -> None:
+    mine, other = tenants
+    before = await _books(system, other)
+    state, own = other.paid.state, mine.paid.state
+    made_up = {**state, "Sig": b64encode(secrets.token_bytes(32)).decode()}
+    expected = _shape(await _ask(system, mine.account, request(other.challenge, made_up)), other.names)
+
+    answers = [
+        await _ask(system, mine.account, request(other.challenge, changed))
+        for changed in (
+            state,
+            {**own, "State": state["State"]},
+            {**state, "State": own["State"]},
+            {**state, "State": _renamed(own["State"], other.paid.session_id)},
+            {**own, "State": _renamed(own["State"], other.paid.session_id)},
+        )
+    ]
+
+    assert expected[0] == 400
+    assert [_shape(answer, other.names) for answer in answers] == [expected] * len(answers)
+    assert await _books(system, other) == before
+
+
+async def test_a_foreign_session_named_first_is_a_session_of_the_callers_own(
+    system: System, tenants: tuple[Tenant, Tenant]
+) -> None:
+    """ManifestIDs and quotes are the orchestrator's: whoever pays them pays for himself."""
+    mine, other = tenants
+    before = await _books(system, other)
+    names = other.names
+    headers = {"Clearinghouse-User": names.user_id, "Clearinghouse-Stream": names.stream_id}
+
+    first = await _pay(system, mine.account, request(other.challenge), headers)
+    paid = Paid.read(first)
+    upfront = request(other.challenge, type="fixed", ManifestID=None)
+    job = await _pay(system, mine.account, upfront, {**headers, "Idempotency-Key": names.job_id})
+
+    assert paid.session_id not in {names.session_id, mine.names.session_id}
+    assert paid.tickets.keys().isdisjoint(other.paid.tickets)
+    assert job.status == 200
+    assert Paid.read(job).tickets.keys().isdisjoint((await system.log()).of(names.account_id).tickets())
+    for answer in (first, job):
+        _assert_nothing_of(other, answer)
+    await settled(system, mine.account)
+    own = [row for row in await system.sessions(mine.account) if row["session_id"] == paid.session_id]
+    assert [(row["account_id"], row["user_id"]) for row in own] == [(mine.account.account_id, names.user_id)]
+    assert await _books(system, other) == before
+
+
+def _pairs(operation: str, foreign: Names, missing: Names, mine: Account) -> Iterator[tuple[Call, Call]]:
+    make = CASES[operation]
+    yield from zip(make(foreign, mine), make(missing, mine), strict=True)
+
+
+async def _call(system: System, call: Call, key: str) -> Answer:
+    return await _send(system, call, {"Authorization": f"Bearer {key}"})
+
+
+async def _send(system: System, call: Call, headers: Mapping[str, str]) -> Answer:
+    data = None if call.body is None else json.dumps(call.body).encode()
+    return await system.send(
+        call.method, call.path, data=data, headers={**headers, "Content-Type": "application/json"}
+    )
+
+
+async def _ask(system: System, account: Account, body: bytes) -> Answer:
+    return await _pay(system, account, body, {})
+
+
+def _renamed(state: str, session_id: str) -> str:
+    content = json.loads(b64decode(state))
+    return b64encode(json.dumps({**content, "StateID": session_id}).encode()).decode()
+
+
+def _shape(answer: Answer, sent: Names) -> tuple[int, str, dict[str, str]]:
+    """An answer without what every request has of its own, and without the names it was asked with."""
+    body = answer.body.decode().replace(answer.headers.get("X-Request-Id", ""), "<request>")
+    for name in vars_of(sent).values():
+        body = body.replace(name, "<name>")
+    headers = {
+        key.lower(): value for key, value in answer.headers.items() if key.lower() not in CHANGING_HEADERS
+    }
+    return answer.status, body, headers
+
+
+def _assert_nothing_of(other: Tenant, answer: Answer, *, except_for: Sequence[str] = ()) -> None:
+    """No secret in any answer; no name in one that succeeds, as it was not asked to repeat it."""
+    text = answer.body.decode() + str(answer.headers)
+    hidden = list(other.secrets)
+    if answer.status < 300:
+        hidden += [name for name in vars_of(other.names).values() if name not in except_for]
+    assert not [word for word in hidden if word in text], answer
+
+
+async def _books(system: System, tenant: Tenant) -> dict[str, Any]:
+    """All that is said of an account, and how many events are stored of it, but what time alone adds."""
+    account = tenant.account
+    path = f"/v1/accounts/{account.account_id}"
+    limits = await system.limits(account)
+    sessions = await system.sessions(account)
+    return {
+        "account": (await system.call("GET", path)).json,
+        "keys": (await system.call("GET", f"{path}/keys")).json,
+        "limits": (limits["spend_limit_wei"], limits["spent_wei"], limits["suspended"]),
+        "sessions": [{**row, "closed": None} for row in sessions],
+        "usage": (await system.call("GET", query(f"{path}/usage", group_by="user"))).json,
+        "timeline": [
+            entry
+            for entry in await system.timeline(account, tenant.names.session_id)
+            if entry["event"] not in BY_ITSELF
+        ],
+        "events": await asyncio.to_thread(_events, system.world.dsn(), account.account_id),
+    }
+
+
+def _events(dsn: str, account_id: str) -> int:
+    """How many events name the account, or follow one that does."""
+    count = 0
+    with psycopg.connect(dsn) as connection:
+        for schema in ("accounts", "signer", "quota"):
+            table = f"{schema}.{schema}_events"
+            query = (
+                f"SELECT count(*) FROM {table} WHERE topic !~ %s AND originator_id IN (SELECT"
+                f" originator_id FROM {table} WHERE convert_from(state, 'UTF8') LIKE %s)"
+            )
+            row = connection.execute(query.encode(), ("|".join(BY_ITSELF), f'%"{account_id}"%')).fetchone()
+            count += int(row[0]) if row else 0
+    return count

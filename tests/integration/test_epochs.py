@@ -1,0 +1,185 @@
+"""Epochs of a log on real PostgreSQL: when one begins, what it changes, and who may write meanwhile."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from eventsourcing.domain import Aggregate, event
+from eventsourcing.persistence import Notification
+
+from contracts.message import ReadLog
+from contracts.metering import UsageRecorded
+from shared.history import Incarnation, StoreUncheckedError
+from shared.log import LogEpochChanged, PublicLog
+from shared.store import EpochChangedError, EventSourced, postgres_env
+from tests.infra import Database
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+class Noted(Aggregate):
+    TOPIC = "test.noted"
+
+    class Event(Aggregate.Event):
+        TOPIC = "test.noted.event"
+
+    class Made(Event, Aggregate.Created):
+        TOPIC = "test.note_made"
+
+    class Changed(Event):
+        TOPIC = "test.note_changed"
+
+    @event(Made)
+    def __init__(self, timestamp: datetime) -> None:  # noqa: ARG002
+        self.changes = 0
+
+    @event(Changed)
+    def change(self, timestamp: datetime) -> None:  # noqa: ARG002
+        self.changes += 1
+
+
+class Noting(EventSourced):
+    name = "noting"
+
+
+class NoteOutbox:
+    """Any public event will do."""
+
+    topics: Sequence[str] = ("test.note_made",)
+
+    def to_public(self, notification: Notification) -> tuple[UsageRecorded, datetime]:
+        return UsageRecorded(
+            from_position=notification.id, to_position=notification.id, records=0, cost=0
+        ), NOW
+
+
+@pytest.fixture
+def store(database: Callable[..., Database]) -> Database:
+    return database("noting")
+
+
+@pytest.fixture
+def noting(store: Database) -> Iterator[Noting]:
+    with Noting(postgres_env(store.dsn("noting"), "noting", create_tables=True)) as application:
+        yield application
+
+
+@pytest.fixture
+def log(noting: Noting) -> PublicLog:
+    made = PublicLog(noting, NoteOutbox())
+    made.create_tables()
+    return made
+
+
+def note(noting: Noting, times: int = 1) -> Noted:
+    for _ in range(times):
+        made = Noted(timestamp=NOW)
+        noting.save(made)
+    return made
+
+
+def begin(log: PublicLog, noting: Noting, reason: str = "test") -> int:
+    noting.recorder.insert_events([], effects=[log.history.begin_epoch(reason)])
+    return log.history.marks()[0]
+
+
+def move(store: Database, what: str) -> None:
+    """Make the log say that it was checked on another server; told by the part that differs."""
+    parts = {"system": 1, "timeline": 2, "table": 3, "start": 4}
+    with psycopg.connect(store.dsn()) as connection:
+        connection.execute(
+            "UPDATE noting.log SET incarnation = regexp_replace(incarnation, '[^:]+', '7', 1, %s)",
+            (parts[what],),
+        )
+
+
+def check(log: PublicLog) -> Incarnation:
+    """As the relay does where nothing was lost."""
+    incarnation = log.history.incarnation()
+    log.history.sign(incarnation, None, None)
+    return incarnation
+
+
+def test_an_entry_is_of_the_epoch_that_its_position_says(noting: Noting, log: PublicLog) -> None:
+    note(noting, 2)
+    second = begin(log, noting)
+    note(noting, 2)
+
+    page = log.read(ReadLog(after=0))
+
+    assert [entry.epoch for entry in page.entries] == [1, 1, second, second]
+    assert (page.epoch, page.began_after) == (second, page.entries[1].position)
+
+
+def test_an_epochs_number_is_the_time_it_began_at(noting: Noting, log: PublicLog) -> None:
+    first, second = begin(log, noting), begin(log, noting)
+
+    assert 1_735_689_600 + first == pytest.approx(datetime.now(UTC).timestamp(), abs=3600)
+    assert second > first
+
+
+def test_a_reader_past_the_end_of_its_epoch_is_told_so(noting: Noting, log: PublicLog) -> None:
+    note(noting, 2)
+    begin(log, noting)
+    note(noting, 3)
+    last = log.read(ReadLog(after=0)).entries[-1].position
+
+    assert log.read(ReadLog(after=1, epoch=1)).entries
+    with pytest.raises(LogEpochChanged):
+        log.read(ReadLog(after=last, epoch=1))
+    with pytest.raises(LogEpochChanged):
+        log.read(ReadLog(after=0, epoch=12))
+
+
+@pytest.mark.parametrize("what", ["system", "timeline", "table", "start"])
+def test_nothing_is_stored_on_a_server_that_nobody_has_checked(
+    noting: Noting, log: PublicLog, store: Database, what: str
+) -> None:
+    check(log)
+    move(store, what)
+
+    with pytest.raises(StoreUncheckedError):
+        note(noting)
+
+    assert log.history.incarnation().moved == (what != "start")
+    check(log)
+    note(noting)
+
+
+def test_a_writer_that_meets_a_new_epoch_forgets_what_it_knew(noting: Noting, log: PublicLog) -> None:
+    made = note(noting)
+    with_epoch = begin(log, noting)
+
+    noting.refresh_epoch()
+
+    assert log.history.epoch() == with_epoch
+    assert noting.repository.cache is not None
+    assert made.id not in noting.repository.cache.cache
+
+
+def test_a_writer_whose_last_entry_is_gone_begins_an_epoch(
+    noting: Noting, log: PublicLog, store: Database
+) -> None:
+    note(noting)
+    made = note(noting)
+    with psycopg.connect(store.dsn()) as other:
+        other.execute("DELETE FROM noting.noting_events WHERE originator_id = %s", (made.id,))
+    with (
+        psycopg.connect(store.dsn("noting"), autocommit=True, row_factory=psycopg.rows.dict_row) as fresh,
+        pytest.raises(EpochChangedError),
+    ):
+        log.history.check(fresh)
+
+    assert [epoch.reason for epoch in log.history.epochs()] == ["the first", "what was stored last is gone"]
+
+
+def test_entries_of_a_lost_history_are_missing_those_of_ours_are_not(noting: Noting, log: PublicLog) -> None:
+    note(noting, 2)
+    [first, second] = log.read(ReadLog(after=0)).entries
+    begin(log, noting)
+    note(noting)
+    lost = second.model_copy(update={"position": second.position + 1, "previous_position": second.position})
+    replaced = second.model_copy(update={"at": datetime(2026, 3, 2, tzinfo=UTC)})
+
+    assert log.missing([first, second, lost, replaced]) == [lost, replaced]
