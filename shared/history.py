@@ -108,6 +108,7 @@ class History:
         self._events_name = recorder.events_table_name
         self._checked: WeakSet[Connection[DictRow]] = WeakSet()
         self._epoch: int | None = None
+        self._incarnation: str | None = None  # of the server that we wrote to last
         self._stored: tuple[UUID, int] | None = None  # what this process stored last
         self._lock = Lock()
         names = {"schema": Identifier(self._schema), "events": self._events}
@@ -133,29 +134,33 @@ class History:
         """Raise StoreUncheckedError or EpochChangedError if this connection may not write yet."""
         if connection in self._checked:
             return
+        with self._lock:  # who comes second has to see what the first found out
+            self._check_server(connection)
+        self._checked.add(connection)
+
+    def _check_server(self, connection: Connection[DictRow]) -> None:
         row = connection.execute(self._read).fetchone()
         assert row is not None
         if row["checked"] not in {None, row["current"]}:
             raise StoreUncheckedError(f"{self._schema}: the relay has not checked this server yet")
-        self._note_epoch(row["epoch"])
+        before = (self._epoch, self._incarnation)
+        self._epoch, self._incarnation = row["epoch"], row["current"]
+        if before[0] not in {None, row["epoch"]}:
+            self._stored = None  # what became of it is known now
+            raise EpochChangedError(f"{self._schema}: epoch {row['epoch']} began, {before[0]} is over")
         if self._stored is not None and connection.execute(self._find, self._stored).fetchone() is None:
-            self._stored = None
             with connection.transaction(), connection.cursor() as cursor:
                 self.begin_epoch(LOST_STORED)(cursor)
+            self._stored = None
             raise EpochChangedError(f"{self._schema}: {LOST_STORED}")
-        self._checked.add(connection)
+        if before[1] not in {None, row["current"]}:
+            # What we stored is there; what others stored, and we have in memory, may be gone.
+            raise EpochChangedError(f"{self._schema}: the server was started again")
 
     def note(self, stored: StoredEvent) -> None:
         """Remember what was stored last: whoever finds it missing knows that the log went back."""
         assert isinstance(stored.originator_id, UUID)
         self._stored = (stored.originator_id, stored.originator_version)
-
-    def _note_epoch(self, epoch: int) -> None:
-        with self._lock:
-            known, self._epoch = self._epoch, epoch
-        if known not in {None, epoch}:
-            self._stored = None  # what became of it is known now
-            raise EpochChangedError(f"{self._schema}: epoch {epoch} began, {known} is over")
 
     # Reading
 

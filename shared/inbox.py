@@ -314,7 +314,7 @@ class Inbox:
 
     def _apply_batch(self, batch: Sequence[LogEntry]) -> None:
         telemetry.batch_size.labels(self._reader).observe(len(batch))
-        wanted = [entry for entry in batch if self._wants(entry)]
+        wanted = _once([entry for entry in batch if self._wants(entry)])
         try:
             self._apply_in_one(wanted, batch[-1], ())
         except (ValueError, KeyError, TypeError) as problem:
@@ -390,6 +390,16 @@ async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
         return first + await subscription.fetch(batch=BATCH - 1, timeout=GATHER_SECONDS)
     except (NatsError, TimeoutError):
         return first
+
+
+def _once(entries: Sequence[LogEntry]) -> list[LogEntry]:
+    """Without those that tell the same lost entry again."""
+    places = [_lost_place(entry) for entry in entries]
+    return [
+        entry
+        for number, (entry, place) in enumerate(zip(entries, places, strict=True))
+        if place is None or place not in places[:number]
+    ]
 
 
 def _lost_place(entry: LogEntry) -> Position | None:

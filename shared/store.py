@@ -93,6 +93,7 @@ class ThinRecorder(PostgresApplicationRecorder):
     """Appends events and runs effects in one transaction."""
 
     guard: Guard | None = None  # whoever offers the log to others sets one
+    on_epoch_changed: Callable[[], None] | None = None  # forgets what may never have happened
 
     def __init__(self, datastore: PostgresDatastore, **kwargs: Any) -> None:
         parameters = datastore.pool.kwargs
@@ -102,9 +103,13 @@ class ThinRecorder(PostgresApplicationRecorder):
         super().__init__(datastore, **kwargs)
         schema, table = Identifier(self.datastore.schema), Identifier(self.events_table_name)
         self._insert = SQL(
-            "INSERT INTO {}.{} (originator_id, originator_version, topic, state)"
-            " SELECT event.* FROM (SELECT pg_advisory_xact_lock(hashtext({}))) AS lock,"
+            "INSERT INTO {0}.{1} (originator_id, originator_version, topic, state)"
+            " SELECT event.* FROM (SELECT pg_advisory_xact_lock(hashtext({2}))) AS lock,"
             " unnest(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[]) AS event"
+            # As one look-up each: a join of these would be planned for a table that has grown since.
+            " WHERE (SELECT coalesce(bool_and((SELECT true FROM {0}.{1}"
+            " WHERE originator_id = base.id AND originator_version = base.version) IS NOT NULL), true)"
+            " FROM unnest(%b::uuid[], %b::bigint[]) AS base (id, version))"
         ).format(schema, table, Literal(f"{self.datastore.schema}.{self.events_table_name}"))
         self._newer = SQL(
             "SELECT event.originator_id, event.originator_version, event.topic, event.state"
@@ -127,9 +132,14 @@ class ThinRecorder(PostgresApplicationRecorder):
         if not stored_events and not effects:
             return None
         with self.datastore.get_connection() as connection:
-            if self.guard is not None:
-                self.guard.check(connection)
-            self._store(connection, stored_events, effects)
+            try:
+                if self.guard is not None:
+                    self.guard.check(connection)
+                self._store(connection, stored_events, effects)
+            except EpochChangedError:
+                if self.on_epoch_changed is not None:
+                    self.on_epoch_changed()
+                raise
         if self.guard is not None and stored_events:
             self.guard.note(stored_events[-1])
         return None
@@ -169,7 +179,20 @@ class ThinRecorder(PostgresApplicationRecorder):
             [event.topic for event in stored_events],
             [event.state for event in stored_events],
         ]
-        cursor.execute(self._insert, columns, prepare=True)
+        bases = _bases(stored_events)
+        cursor.execute(self._insert, [*columns, list(bases), list(bases.values())], prepare=True)
+        if cursor.rowcount != len(stored_events):
+            raise EpochChangedError("what these events follow is gone")
+
+
+def _bases(stored_events: Sequence[StoredEvent]) -> dict[UUID, int]:
+    """The versions that must be there before: no aggregate gets a hole where a restore took its tail."""
+    first: dict[UUID, int] = {}
+    for event in stored_events:
+        assert isinstance(event.originator_id, UUID)
+        known = first.get(event.originator_id, event.originator_version)
+        first[event.originator_id] = min(known, event.originator_version)
+    return {unique: version - 1 for unique, version in first.items() if version > 1}
 
 
 class EventSourced(Application[UUID]):
@@ -180,6 +203,11 @@ class EventSourced(Application[UUID]):
         "AGGREGATE_CACHE_FASTFORWARD": "n",  # the store's version check notices a stale one
         "DEEPCOPY_FROM_AGGREGATE_CACHE": "n",
     }
+
+    def __init__(self, env: EnvType | None = None) -> None:
+        super().__init__(env)
+        if isinstance(self.recorder, ThinRecorder):
+            self.recorder.on_epoch_changed = self.forget_all
 
     def construct_transcoder(self) -> Transcoder:
         return JsonTranscoder()
@@ -195,11 +223,7 @@ class EventSourced(Application[UUID]):
         """
         aggregates = [aggregate for aggregate in objs if isinstance(aggregate, Aggregate)]
         events = [event for aggregate in aggregates for event in aggregate.collect_events()]
-        try:
-            recordings = self.events.put(events, **kwargs)
-        except EpochChangedError:
-            self.forget_all()
-            raise
+        recordings = self.events.put(events, **kwargs)
         if self.repository.cache is not None:
             for aggregate in aggregates:
                 self.repository.cache.put(aggregate.id, aggregate)

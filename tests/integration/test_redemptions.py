@@ -38,6 +38,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 NATS_USERS = watcher_world.NATS_USERS
 FACE_VALUE_WEI = 1_000_003
 LOST_EPOCH = 7  # of which we never applied anything: what was lost from it is news to us
+LOST_POSITIONS: dict[tuple[bytes, int], int] = {}  # by recipient rand hash and nonce
 JUDGEMENTS = (TicketRedeemed, RecoveredRedemption, OrphanRedemption)
 
 
@@ -76,8 +77,17 @@ async def told(world: World, ticket: Ticket, judgements: int = 1) -> list[Event]
 
 
 def recovered(ticket: Ticket) -> TicketRecovered:
-    lost = {"lost_epoch": LOST_EPOCH, "lost_position": 1, "happened_at": datetime(2026, 7, 1, tzinfo=UTC)}
-    return TicketRecovered(**signed(ticket).model_dump(), **lost)
+    """Each ticket's entry had a position of its own in the log that was lost."""
+    position = LOST_POSITIONS.setdefault(
+        (ticket.recipient_rand_hash, ticket.sender_nonce), len(LOST_POSITIONS) + 1
+    )
+    happened_at = datetime(2026, 7, 1, tzinfo=UTC)
+    return TicketRecovered(
+        **signed(ticket).model_dump(),
+        lost_epoch=LOST_EPOCH,
+        lost_position=position,
+        happened_at=happened_at,
+    )
 
 
 async def test_a_ticket_that_is_in_the_log_as_redeemed_is_ours(world: World) -> None:

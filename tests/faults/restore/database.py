@@ -1,6 +1,6 @@
 """A base backup of the world's PostgreSQL, and its server brought back from it."""
 
-import os
+import asyncio
 import shutil
 import signal
 import subprocess
@@ -50,18 +50,23 @@ class Backup:
         return cls(directory)
 
     async def restore(self, system: System, way: Way, *, destroy_bus: bool) -> None:
-        """Kill the server, put the backup in the place of its data, and let it start."""
+        """Kill the server, with the backup in the place of its data, and let it start.
+
+        It is stopped before, so that nothing starts on what is half exchanged.
+        """
         if way is Way.RECOVERY:
             self._make_recover()
         names = ["postgres", *(["nats"] if destroy_bus else [])]
-        killed = {name: system.kill(name) for name in names}
-        for pid in killed.values():
-            await until("it is dead", partial(is_gone, pid), seconds=10)
-        replace(self.directory, system.world.directory / "postgres")
+        stopped = {name: system.signal(name, signal.SIGSTOP) for name in names}
+        gone = [replace(system.world.directory / "postgres", self.directory)]
         if destroy_bus:
-            remove(system.world.directory / "nats")
-        for name, pid in killed.items():
+            gone.append(replace(system.world.directory / "nats"))
+        for name in names:
+            system.kill(name)
+        for name, pid in stopped.items():
             await until(f"{name} runs again", partial(runs_again, system, name, pid), seconds=RESTART_SECONDS)
+        for directory in gone:
+            await asyncio.to_thread(shutil.rmtree, directory)
 
     def _make_recover(self) -> None:
         """There is no archive beyond the backup: recovery ends with it, on a new timeline."""
@@ -72,12 +77,13 @@ class Backup:
             shutil.chown(self.directory / "recovery.signal", user)
 
 
-def replace(source: Path, target: Path) -> None:
-    """In two steps so short that no server starts in between."""
+def replace(target: Path, source: Path | None = None) -> Path:
+    """Put a directory, or nothing, in another's place; returns where that is now."""
     gone = target.with_suffix(".gone")
     target.rename(gone)
-    source.rename(target)
-    shutil.rmtree(gone)
+    if source is not None:
+        source.rename(target)
+    return gone
 
 
 def remove(directory: Path) -> None:
@@ -89,13 +95,3 @@ def remove(directory: Path) -> None:
 
 async def runs_again(system: System, name: str, old_pid: int) -> bool:
     return system.supervisor.pid(name) not in {None, old_pid}
-
-
-async def is_gone(pid: int) -> bool:
-    """Whether the leash's whole group is dead."""
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return True
-    os.killpg(pid, signal.SIGKILL)
-    return False
