@@ -60,6 +60,12 @@ class BucketWriter:
                     log.warning("bucket_put_failed", bucket=self._bucket, problem=repr(problem))
                     self._begin_anew()
 
+    async def replace(self, entries: Mapping[str, bytes]) -> None:
+        """Have other entries altogether: written under a new epoch within a moment."""
+        async with self._changed:
+            self._entries = dict(entries)
+            self._begin_anew()
+
     async def run(self, entries: Mapping[str, bytes]) -> None:
         """Write all, then beat for ever; begin again under a new epoch after any failure."""
         self._entries = {**entries, **self._entries}

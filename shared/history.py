@@ -191,6 +191,10 @@ class History:
         with self._datastore.get_connection() as connection:
             return [Epoch(**row) for row in connection.execute(self._list, prepare=True).fetchall()]
 
+    def recovered_epoch(self) -> int:
+        """The newest epoch that what the stream still had was brought back in."""
+        return max(row.epoch for row in self.epochs() if row.recovered_at is not None)
+
     def incarnation(self) -> Incarnation:
         with self._datastore.get_connection() as connection:
             row = connection.execute(self._read).fetchone()

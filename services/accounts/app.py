@@ -15,6 +15,7 @@ from services.accounts.directory import PostgresDirectory
 from services.accounts.handlers import router
 from services.accounts.identities import Identities
 from services.accounts.outbox import AccountsOutbox
+from services.accounts.recovery import recovering
 from services.accounts.settings import Settings
 from shared import logging
 from shared.bucket import BucketWriter
@@ -32,7 +33,7 @@ async def main() -> None:
     settings = Settings()
     logging.configure(SERVICE, settings.log_level)
     dsn, nats_url = settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
-    env = postgres_env(dsn, SERVICE, create_tables=settings.create_tables)
+    env, clock = postgres_env(dsn, SERVICE, create_tables=settings.create_tables), settings.clock()
     accounts = Accounts(PostgresDirectory, env, default_payer=settings.default_payer)
     directory = PostgresDirectory(accounts)
     public_log = PublicLog(accounts, AccountsOutbox(accounts.mapper))
@@ -43,12 +44,14 @@ async def main() -> None:
     client = await connect(SERVICE, nats_url)
     lease = Lease(dsn, SERVICE)
     writer = BucketWriter(client, IDENTITIES, may_write=lambda: lease.sure)
-    identities = Identities(directory, writer, may_write=lambda: lease.sure)
+    identities = Identities(
+        directory, writer, public_log.history.recovered_epoch, may_write=lambda: lease.sure
+    )
     broker = make_broker(SERVICE, nats_url)
     broker.include_router(router)
     broker.context.set_global("accounts", accounts)
     broker.context.set_global("identities", identities)
-    broker.context.set_global("clock", settings.clock())
+    broker.context.set_global("clock", clock)
     broker.context.set_global("public_log", public_log)
 
     def stop() -> None:
@@ -57,7 +60,8 @@ async def main() -> None:
 
     tasks: list[Task] = [partial(work, lease, broker, identities)]
     if settings.relay:
-        tasks.append(Relay(SERVICE, dsn, public_log, client).run)
+        recover = recovering(accounts, clock)
+        tasks.append(Relay(SERVICE, dsn, public_log, client, recover=recover).run)
     server = serve(
         brokers=[make_broker(SERVICE, nats_url)],  # without commands: those wait for the lease
         client=client,

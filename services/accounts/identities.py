@@ -2,18 +2,25 @@
 
 Entries are read from the directory after the commit and put one change at a time, so that of two
 commands that cross the later state stays. The put comes before the reply: a revocation acts at once.
+After a restore of the database all is read and written anew.
 """
 
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
 
+import structlog
+from eventsourcing.persistence import PersistenceError
+
 from contracts.accounts import Identity
 from services.accounts.directory import Directory, IdentityRow
 from shared.bucket import BucketWriter
 from shared.lease import LeaseLostError
 
+log = structlog.get_logger()
+
 PUT_TIMEOUT_SECONDS = 5.0
+RESTORE_POLL_SECONDS = 1.0
 
 
 class Identities:
@@ -24,9 +31,14 @@ class Identities:
     """
 
     def __init__(
-        self, directory: Directory, writer: BucketWriter, may_write: Callable[[], bool] = lambda: True
+        self,
+        directory: Directory,
+        writer: BucketWriter,
+        recovered_epoch: Callable[[], int],
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self._directory = directory
+        self._recovered_epoch = recovered_epoch
         self._may_write = may_write
         self._writer = writer
         self._loop = asyncio.get_running_loop()
@@ -34,8 +46,29 @@ class Identities:
 
     async def run(self) -> None:
         """Load all entries and keep the bucket written, for ever."""
+        epoch = await asyncio.to_thread(self._recovered_epoch)
         rows = await asyncio.to_thread(self._directory.identities)
-        await self._writer.run({row.key_id: to_entry(row) for row in rows})
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._writer.run(_entries(rows)))
+            group.create_task(self._follow_restores(epoch))
+
+    async def _follow_restores(self, epoch: int) -> None:
+        while True:
+            await asyncio.sleep(RESTORE_POLL_SECONDS)
+            try:
+                now = await asyncio.to_thread(self._recovered_epoch)
+                if now != epoch:
+                    await asyncio.to_thread(self._reload)
+                    epoch = now
+            except (PersistenceError, TimeoutError) as problem:
+                log.warning("identities_wait", problem=repr(problem))
+
+    def _reload(self) -> None:
+        with self._turn:
+            entries = _entries(self._directory.identities())
+            putting = asyncio.run_coroutine_threadsafe(self._writer.replace(entries), self._loop)
+            putting.result(PUT_TIMEOUT_SECONDS)
+        log.warning("identities_reloaded", entries=len(entries))
 
     def refresh_key(self, key_id: str) -> None:
         with self._turn:
@@ -55,6 +88,10 @@ class Identities:
     async def _put_all(self, rows: Sequence[IdentityRow]) -> None:
         for row in rows:
             await self._writer.put(row.key_id, to_entry(row))
+
+
+def _entries(rows: Sequence[IdentityRow]) -> dict[str, bytes]:
+    return {row.key_id: to_entry(row) for row in rows}
 
 
 def to_identity(row: IdentityRow) -> Identity:

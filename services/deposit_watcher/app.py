@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import partial
 
 import uvloop
+from nats.aio.client import Client
 
 from contracts.deposit_watcher import CHAIN
 from contracts.streams import CONSUMERS
@@ -55,15 +56,7 @@ async def run(settings: Settings) -> None:
         first_block=settings.scan_from_block,
         blocks_max=settings.scan_blocks,
     )
-    judge = Judge(
-        client=client,
-        watching=watching,
-        tickets=store.tickets,
-        positions=store.positions,
-        reader=CONSUMER.durable,
-        clock=clock,
-        grace=timedelta(seconds=settings.match_grace_seconds),
-    )
+    judge = make_judge(settings, client, store)
     broker = make_broker(SERVICE, url)
     broker.include_router(handlers.router)
     broker.context.set_global("public_log", store.public_log)
@@ -92,6 +85,18 @@ async def run(settings: Settings) -> None:
     )
     await server.serve()
     await chain.close()
+
+
+def make_judge(settings: Settings, client: Client, store: "Store") -> Judge:
+    return Judge(
+        client=client,
+        watching=store.watching,
+        tickets=store.tickets,
+        positions=store.positions,
+        reader=CONSUMER.durable,
+        clock=settings.clock(),
+        grace=timedelta(seconds=settings.match_grace_seconds),
+    )
 
 
 class Store:

@@ -16,6 +16,7 @@ PARTS = {
     "canaries": "tests.faults.secrets.part",
     "upgrades": "tests.faults.secrets.upgrades",
     "restore": "tests.faults.restore.part",
+    "mutants": "tests.faults.mutants.part",
 }
 
 

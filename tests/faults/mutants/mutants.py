@@ -1,0 +1,221 @@
+"""The rules that are broken on purpose, and the tests that have to notice.
+
+`old` stands once in `path`; in its place comes `new`. The name says what the broken code does.
+"""
+
+from dataclasses import dataclass
+
+CRASHES = ("tests/faults/crashes",)
+RACES = ("tests/faults/races",)
+CHAIN = ("tests/faults/chain",)
+INTERLEAVINGS = ("tests/property/test_interleavings.py",)
+REPLICAS = ("tests/integration/test_replicas.py",)
+STORE = ("tests/integration/test_store.py",)
+SIGNER = ("tests/unit/signer",)
+AUTH = ("tests/unit/edge/test_auth.py",)
+GATHER = ("tests/unit/edge/test_gather.py",)
+QUOTA = ("tests/unit/quota", "tests/property/test_interleavings.py")
+CANARIES = ("tests/faults/secrets/test_canaries.py",)
+CONNECTIONS = ("tests/faults/hangs/test_connections.py",)
+EPOCHS = ("tests/integration/test_epochs.py",)
+PERMISSIONS = ("tests/integration/test_permissions.py",)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = [
+    Mutant(
+        "releases tickets although the commit failed",
+        "services/signer/application.py",
+        "        except BaseException:\n            batch.forget()\n            raise\n",
+        "        except PersistenceError:\n            batch.forget()\n",
+        CRASHES,
+    ),
+    Mutant(
+        "does without the unique key of the event store",
+        "shared/store.py",
+        '" FROM unnest(%b::uuid[], %b::bigint[]) AS base (id, version))"\n',
+        '" FROM unnest(%b::uuid[], %b::bigint[]) AS base (id, version)) ON CONFLICT DO NOTHING"\n',
+        REPLICAS,
+    ),
+    Mutant(
+        "writes to the log without its lock",
+        "shared/store.py",
+        "(SELECT pg_advisory_xact_lock(hashtext({2})))",
+        "(SELECT hashtext({2}))",
+        STORE,
+    ),
+    Mutant(
+        "keeps in memory what may not be stored",
+        "services/quota/application.py",
+        "                except BaseException:\n                    work.forget()\n                    raise\n",
+        "                except BaseException:\n                    raise\n",
+        CRASHES,
+    ),
+    Mutant(
+        "skips the check of positions",
+        "shared/inbox.py",
+        "            if entry.previous_position != position:\n"
+        "                break  # the next step finds the gap\n",
+        "",
+        CHAIN,
+    ),
+    Mutant(
+        "believes an entry that was altered on the way",
+        "shared/inbox.py",
+        "told is not None and told != checksum(message.data)",
+        "False",
+        CHAIN,
+    ),
+    Mutant(
+        "moves its position before the effect",
+        "shared/inbox.py",
+        "        def done(cursor: Cursor[DictRow]) -> None:\n            advance(cursor)\n",
+        "        self._application.recorder.insert_events([], effects=[advance])\n\n"
+        "        def done(cursor: Cursor[DictRow]) -> None:\n",
+        CHAIN,
+    ),
+    Mutant(
+        "begins nonces anew",
+        "services/signer/domain/sequence.py",
+        "        self.last = first + count - 1",
+        "        self.last = 0",
+        SIGNER,
+    ),
+    Mutant(
+        "signs what another signer has taken nonces for",
+        "services/signer/application.py",
+        "            batch.forget()\n            raise\n        self._note_upfront",
+        "            raise\n        self._note_upfront",
+        REPLICAS,
+    ),
+    Mutant(
+        "frees allowances by time alone",
+        "services/quota/application.py",
+        "        if (before := budget.granted_before(ask)) is not None:",
+        "        for other in [held for held in budget.sessions if held != ask.session_id]:\n"
+        "            budget.free(other, 10**9, now)\n"
+        "        if (before := budget.granted_before(ask)) is not None:",
+        QUOTA,
+    ),
+    Mutant(
+        "grants a repeated ask again",
+        "services/quota/application.py",
+        "        if (before := budget.granted_before(ask)) is not None:",
+        "        if (before := None) is not None:",
+        INTERLEAVINGS,
+    ),
+    Mutant(
+        "gives money back for a reply that was lost",
+        "services/signer/domain/session.py",
+        "        self.spent = Wei(self.spent + cost)\n",
+        "        self.spent = Wei(self.spent + (0 if lost else cost))\n",
+        (*SIGNER, *CRASHES),
+    ),
+    Mutant(
+        "does not take allowances back when an account is suspended",
+        "services/quota/application.py",
+        "                work.effects.append(self.allowances.withdraw(budget.account_id))\n",
+        "",
+        ("tests/acceptance/test_withdrawals.py",),
+    ),
+    Mutant(
+        "counts money in floats",
+        "shared/money.py",
+        "    return Wei(-(-face_value * win_prob * tickets // CERTAIN))",
+        "    return Wei(int(face_value * (win_prob / CERTAIN) * tickets))",
+        SIGNER,
+    ),
+    Mutant(
+        "writes the API key to its log",
+        "services/edge/gate.py",
+        '            account_id=scope.get("account_id"),\n',
+        '            account_id=scope.get("account_id"),\n'
+        '            shown=dict(scope["headers"]).get(b"authorization", b"").decode("latin-1"),\n',
+        CANARIES,
+    ),
+    Mutant(
+        "trusts the sequence that a client's state tells",
+        "services/signer/deciding.py",
+        "        return reference.sequence == session.sequence - 1 and intent.digest != session.last_digest",
+        "        session.sequence = reference.sequence\n        return False",
+        SIGNER,
+    ),
+    Mutant(
+        "pays a late copy of a request again",
+        "services/signer/domain/session.py",
+        "        return digest != self.last_digest and digest in self.digests if self.paid else False",
+        "        return False",
+        SIGNER,
+    ),
+    Mutant(
+        "lets keys in that were revoked meanwhile",
+        "services/edge/auth.py",
+        "            if self._bucket.get(identity.key_id) is entry:\n",
+        "            if entry is not None:\n",
+        AUTH,
+    ),
+    Mutant(
+        "answers from a copy of the identities that is not complete",
+        "services/edge/auth.py",
+        "        if not self._bucket.ready:\n",
+        "        if self._bucket is None:\n",
+        AUTH,
+    ),
+    Mutant(
+        "covers more than the deposit",
+        "services/quota/domain/pool.py",
+        "        if self.exposure + amount > self.cover:\n",
+        "        if self.held + amount > self.cover:\n",
+        (*QUOTA, *RACES),
+    ),
+    Mutant(
+        "spends the last of a budget twice",
+        "services/quota/domain/budget.py",
+        "        if ask.needed > self.remaining:\n",
+        "        if ask.needed > self.spend_limit - self.spent:\n",
+        INTERLEAVINGS,
+    ),
+    Mutant(
+        "does not tell a close again that quota goes on asking for",
+        "services/signer/domain/session.py",
+        "        if not is_told or not self._closed_lately(now):\n",
+        "        if not is_told:\n",
+        SIGNER,
+    ),
+    Mutant(
+        "asks nobody else when a signer is silent",
+        "services/edge/gather.py",
+        "        return batch.asked + 1 >= len(self.subjects)\n",
+        "        return True\n",
+        GATHER,
+    ),
+    Mutant(
+        "waits for a store that hangs",
+        "shared/connections.py",
+        "            timeout = max(0.0, self.deadline - time.monotonic())\n",
+        "            timeout = None\n",
+        CONNECTIONS,
+    ),
+    Mutant(
+        "signs on a log that went back, without a new epoch",
+        "shared/relay.py",
+        '            return "the stream is ahead of the log"\n',
+        "            return None\n",
+        EPOCHS,
+    ),
+    Mutant(
+        "lets a bucket's owner read it",
+        "contracts/streams.py",
+        'publish += [f"$KV.{bucket}.>", f"$JS.API.STREAM.PURGE.KV_{bucket}"]',
+        'publish += [f"$KV.{bucket}.>", f"$JS.API.STREAM.PURGE.KV_{bucket}", *_read_bucket(bucket)]',
+        PERMISSIONS,
+    ),
+]
