@@ -1,5 +1,6 @@
 """Epochs of a log on real PostgreSQL: when one begins, what it changes, and who may write meanwhile."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -10,12 +11,14 @@ from eventsourcing.persistence import Notification
 
 from contracts.message import ReadLog
 from contracts.metering import UsageRecorded
+from shared.connections import StoreAwayError
 from shared.history import Incarnation, StoreUncheckedError
 from shared.log import LogEpochChanged, PublicLog
 from shared.store import EpochChangedError, EventSourced, postgres_env
 from tests.infra import Database
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+STORE_BACK_SECONDS = 30
 
 
 class Noted(Aggregate):
@@ -101,6 +104,32 @@ def check(log: PublicLog) -> Incarnation:
     return incarnation
 
 
+def lose_tail(store: Database, *, version: int) -> None:
+    with psycopg.connect(store.dsn()) as other:
+        other.execute("DELETE FROM noting.noting_events WHERE originator_version >= %s", (version,))
+
+
+def end_sessions(store: Database) -> None:
+    with psycopg.connect(store.dsn()) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def save_position(noting: Noting) -> None:
+    """As a reader does; waits until the store is back."""
+    deadline = time.monotonic() + STORE_BACK_SECONDS
+    while True:
+        try:
+            noting.recorder.insert_events([], effects=[lambda _: None])
+        except StoreAwayError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        else:
+            return
+
+
 def test_an_entry_is_of_the_epoch_that_its_position_says(noting: Noting, log: PublicLog) -> None:
     note(noting, 2)
     second = begin(log, noting)
@@ -172,6 +201,41 @@ def test_a_writer_whose_last_entry_is_gone_begins_an_epoch(
         log.history.check(fresh)
 
     assert [epoch.reason for epoch in log.history.epochs()] == ["the first", "what was stored last is gone"]
+
+
+def test_no_event_is_stored_whose_predecessor_a_restore_took(
+    noting: Noting, log: PublicLog, store: Database
+) -> None:
+    made = note(noting)
+    made.change(timestamp=NOW)
+    noting.save(made)
+    lose_tail(store, version=2)
+
+    made.change(timestamp=NOW)
+    with pytest.raises(EpochChangedError):
+        noting.save(made)
+
+    assert len(log.read(ReadLog(after=0)).entries) == 1
+    again: Noted = noting.repository.get(made.id)
+    assert again.version == 1
+    again.change(timestamp=NOW)
+    noting.save(again)
+
+
+def test_who_hears_of_an_epoch_by_a_save_without_events_forgets_what_it_knew(
+    noting: Noting, log: PublicLog, store: Database
+) -> None:
+    """A reader that only moves its position is such a one, and others decide from its cache."""
+    made = note(noting)
+    begin(log, noting)
+    end_sessions(store)
+
+    with pytest.raises(EpochChangedError):
+        save_position(noting)
+
+    assert noting.repository.cache is not None
+    assert made.id not in noting.repository.cache.cache
+    save_position(noting)
 
 
 def test_entries_of_a_lost_history_are_missing_those_of_ours_are_not(noting: Noting, log: PublicLog) -> None:

@@ -14,6 +14,7 @@ from services.quota.domain.refusal import RETRY_AFTER_SECONDS, AllowanceRefusal
 from shared.money import Wei
 
 GRANTS_KEPT = 8  # of a session; older ones are closed or spent
+ENDED_KEPT = 1_000  # sessions that gave back what they held: more than copies of asks are late by
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Budget(Aggregate):
     """What one account may spend, and what it has."""
 
     TOPIC = "quota.budget"
+    class_version = 2
 
     class Event(Aggregate.Event):
         TOPIC = "quota.budget.event"
@@ -101,6 +103,12 @@ class Budget(Aggregate):
         # By session: granted and spent since it was closed last, the last ask, the last grants by
         # the number of their ask, whose key, which payer.
         self.sessions: dict[str, dict[str, Any]] = {}
+        self.ended: dict[str, int] = {}  # by session, up to which ask it gave back
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Read snapshots from before late copies of asks were known."""
+        state["ended"] = {}
 
     @property
     def remaining(self) -> Wei:
@@ -117,6 +125,9 @@ class Budget(Aggregate):
         return Wei(grants[str(ask.number)]) if str(ask.number) in grants else None
 
     def check_may_grant(self, ask: Ask) -> None:
+        if ask.number <= self.ended.get(ask.session_id, 0):
+            # A late copy: its session has closed since, and would never use what it gets.
+            raise AllowanceRefusal(503, "ask_is_over", "Service Unavailable Error", RETRY_AFTER_SECONDS)
         if self.suspended:
             raise AllowanceRefusal(403, "account_suspended", f"account is suspended: {self.suspended}")
         if ask.key_id in self.revoked_keys:
@@ -206,6 +217,10 @@ class Budget(Aggregate):
     @event(AllowanceFreed)
     def _allowance_freed(self, session_id: str, amount: Wei, ask_number: int, timestamp: datetime) -> None:
         self.held = Wei(self.held - amount)
+        self.ended.pop(session_id, None)
+        self.ended[session_id] = ask_number
+        if len(self.ended) > ENDED_KEPT:
+            del self.ended[next(iter(self.ended))]
         session = self.sessions[session_id]
         later = _granted_after(session, ask_number)
         if later:

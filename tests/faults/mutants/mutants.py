@@ -55,7 +55,9 @@ MUTANTS = [
     Mutant(
         "keeps in memory what may not be stored",
         "services/quota/application.py",
-        "                except BaseException:\n                    work.forget()\n                    raise\n",
+        "                except BaseException:\n"
+        "                    work.forget()\n"
+        "                    raise\n",
         "                except BaseException:\n                    raise\n",
         CRASHES,
     ),

@@ -1,14 +1,20 @@
 """What must add up after a restore, read past all of our code."""
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 
+import nats
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from contracts.streams import stream_of
 from tests.acceptance.signer_log import Log, TicketId, read_log
+from tests.acceptance.system import System
 
 RECOVERED = "SELECT state FROM signer.signer_events WHERE topic = 'signer.ticket_recovered'"
+PAYMENTS = "evt.signer.>"
+STREAM_SECONDS = 20
 USAGE = (
     "SELECT coalesce(sum(tickets), 0), coalesce(sum(cost), 0) FROM metering.usage_hourly"
     " WHERE account_id = %s"
@@ -57,3 +63,27 @@ def epochs(dsn: str, schema: str) -> list[tuple[int, str]]:
     query = SQL("SELECT epoch, reason FROM {}.epochs ORDER BY epoch").format(Identifier(schema))
     with psycopg.connect(dsn, connect_timeout=5) as connection:
         return [(int(epoch), str(reason)) for epoch, reason in connection.execute(query)]
+
+
+async def tickets_on_the_stream(system: System) -> set[TicketId]:
+    """What the signer's stream tells, whatever became of it in the log since."""
+    client = await nats.connect(system.world.nats_url("admin"))
+    try:
+        jetstream = client.jetstream()
+        stream = stream_of("signer")
+        last = (await jetstream.stream_info(stream)).state.last_seq
+        reading = await jetstream.subscribe(PAYMENTS, stream=stream, ordered_consumer=True)
+        found: set[TicketId] = set()
+        async with asyncio.timeout(STREAM_SECONDS):
+            while last and (message := await reading.next_msg(STREAM_SECONDS)):
+                event = json.loads(message.data)["event"]
+                if "first_nonce" in event:
+                    first = event["first_nonce"]
+                    found |= {
+                        (event["recipient_rand_hash"], first + each) for each in range(event["tickets"])
+                    }
+                if message.metadata.num_pending == 0:
+                    break
+        return found
+    finally:
+        await client.close()

@@ -15,6 +15,16 @@ RETRY_SECONDS = 0.5
 START_SECONDS = 60
 
 
+class Refreshing(Payer):
+    """Counts how often it was sent for new params."""
+
+    refreshes = 0
+
+    async def refresh(self, challenge: Challenge) -> Challenge:
+        self.refreshes += 1
+        return await super().refresh(challenge)
+
+
 class Client(OneSession):
     """Begins a new session when the orchestrator has given the old one up: it waits some seconds only."""
 
@@ -43,17 +53,32 @@ class Client(OneSession):
             challenge, paid = await self._pay_once(challenge, paid)
 
     async def _deliver(self, _: Challenge, paid: Paid, delivered: Answer) -> None:
+        again = paid.tickets.keys() & self.receipts.keys()
+        self.problems += [f"came a second time: {ticket}" for ticket in again]
         self.receipts |= paid.tickets
         self.payments += 1
         if delivered.status != 200:
             self._is_over = True
 
 
+class Customers(Traffic):
+    def __init__(
+        self, clients: list[OneSession], tasks: list[asyncio.Task[None]], payers: list[Refreshing]
+    ) -> None:
+        super().__init__(clients, tasks)
+        self._payers = payers
+
+    @property
+    def refreshes(self) -> int:
+        return sum(payer.refreshes for payer in self._payers)
+
+
 @asynccontextmanager
-async def customers(system: System, account: Account) -> AsyncIterator[Traffic]:
-    clients = [Client(Payer(system, account)) for _ in range(CLIENTS)]
+async def customers(system: System, account: Account) -> AsyncIterator[Customers]:
+    payers = [Refreshing(system, account) for _ in range(CLIENTS)]
+    clients = [Client(payer) for payer in payers]
     tasks = [asyncio.create_task(client.run()) for client in clients]
-    running = Traffic(list(clients), tasks)
+    running = Customers(list(clients), tasks, payers)
     try:
         await running.until_all_paid_again(seconds=START_SECONDS)
         yield running

@@ -1,4 +1,4 @@
-"""A base backup of the world's PostgreSQL, and its server brought back from it."""
+"""Backups of the world's PostgreSQL: of the whole server, or of the signer's schema; and the way back."""
 
 import asyncio
 import shutil
@@ -9,9 +9,12 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
+import psycopg
+
 from tests.acceptance.system import System, until
 from tilt.servers import postgres
 
+SERVICE = "signer"
 RESTART_SECONDS = 60
 
 
@@ -20,10 +23,13 @@ class Way(StrEnum):
 
     COPY = "a copy, on the same timeline"
     RECOVERY = "a recovery, which begins another timeline"
+    SCHEMA = "the signer's schema alone"
 
 
 @dataclass(frozen=True)
 class Backup:
+    """Of a whole server."""
+
     directory: Path
 
     @classmethod
@@ -35,18 +41,9 @@ class Backup:
         directory.mkdir(mode=0o700)
         if user := postgres.system_user():
             shutil.chown(directory, user)
-        program = str(postgres.program("pg_basebackup"))
         options = ["--checkpoint=fast", "--wal-method=stream", "--no-sync", "--no-password"]
         source = world.dsn(database="postgres")
-        subprocess.run(
-            [program, f"--pgdata={directory}", f"--dbname={source}", *options],
-            env=dict(postgres.ENVIRONMENT),
-            user=user,
-            group=user,
-            extra_groups=() if user else None,
-            check=True,
-            capture_output=True,
-        )
+        _run("pg_basebackup", f"--pgdata={directory}", f"--dbname={source}", *options)
         return cls(directory)
 
     async def restore(self, system: System, way: Way, *, destroy_bus: bool) -> None:
@@ -75,6 +72,50 @@ class Backup:
         (self.directory / "recovery.signal").touch()
         if user := postgres.system_user():
             shutil.chown(self.directory / "recovery.signal", user)
+
+
+@dataclass(frozen=True)
+class SchemaBackup:
+    """Of the signer's schema; the others' databases run on, and are further than it."""
+
+    file: Path
+
+    @classmethod
+    def take(cls, system: System) -> "SchemaBackup":
+        file = Path(f"{system.world.directory / 'backup'}.sql")
+        script = _run("pg_dump", f"--schema={SERVICE}", f"--dbname={system.world.dsn()}").stdout
+        file.write_bytes(b"DROP SCHEMA signer CASCADE;\n" + script)
+        return cls(file)
+
+    async def restore(self, system: System, _: Way, *, destroy_bus: bool) -> None:
+        """As an operator is told to: nobody of the service may be connected meanwhile."""
+        assert not destroy_bus
+        dsn = system.world.dsn()
+        await asyncio.to_thread(self._exchange, dsn)
+
+    def _exchange(self, dsn: str) -> None:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("ALTER ROLE signer NOLOGIN")
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'signer'"
+            )
+            script = self.file.read_bytes()
+            _run("psql", "--single-transaction", "--set=ON_ERROR_STOP=1", f"--dbname={dsn}", given=script)
+            connection.execute("ALTER ROLE signer LOGIN")
+
+
+def _run(name: str, *options: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    user = postgres.system_user()
+    return subprocess.run(
+        [str(postgres.program(name)), *options],
+        env=dict(postgres.ENVIRONMENT),
+        user=user,
+        group=user,
+        extra_groups=() if user else None,
+        check=True,
+        capture_output=True,
+        input=given,
+    )
 
 
 def replace(target: Path, source: Path | None = None) -> Path:

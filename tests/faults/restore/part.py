@@ -2,7 +2,8 @@
 
 Tickets that went out after the backup are lost from the signer's log. Then: a new epoch began by
 itself; no nonce was signed twice; metering and quota have each ticket once; what was lost is either
-recovered or in the report; and every client pays again.
+recovered or in the report, and recovered if the stream told of it; and every client pays again, a
+session of the official SDK as well.
 """
 
 import asyncio
@@ -19,26 +20,26 @@ from typing import Any
 
 import aiohttp
 
+from tests.acceptance.sdk import streaming
 from tests.acceptance.signer_log import TicketId
 from tests.acceptance.system import OPTIONS, Account, System, until
-from tests.acceptance.traffic import Traffic
 from tests.faults.part import Findings
-from tests.faults.restore.books import Books, epochs, read_books
-from tests.faults.restore.clients import customers
-from tests.faults.restore.database import Backup, Way
+from tests.faults.restore.books import Books, epochs, read_books, tickets_on_the_stream
+from tests.faults.restore.clients import Customers, customers
+from tests.faults.restore.database import Backup, SchemaBackup, Way
 from tests.faults.world import running_world
 from tilt.child import Process
 from tilt.world import World
 
 UNIT = "restores"
 AMOUNT = 40
-RESTORES_A_WORLD = 4
+RESTORES_A_WORLD = 5
 START_SECONDS = 300
 PAID_SECONDS = 120
 SETTLE_SECONDS = 90
 LIMIT_WEI = 10**17
 FENCED_BLOCKS = 12  # an orchestrator quotes its head + 40; the fence wants more than its own + 50
-BLOCK_SECONDS = 1.5  # the signers see a block by way of the watcher; quotes must not be far ahead of it
+BLOCK_SECONDS = 1.0  # the signers see a block by way of the watcher, a moment later
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,10 @@ class Restore:
         return f"{self.way}, {'the bus destroyed' if self.destroy_bus else 'the bus alive'}"
 
 
-WAYS = [Restore(way, destroy_bus) for destroy_bus in (False, True) for way in Way]
+WAYS = [
+    *(Restore(way, destroy_bus) for destroy_bus in (False, True) for way in (Way.COPY, Way.RECOVERY)),
+    Restore(Way.SCHEMA, destroy_bus=False),
+]
 
 
 def run(seed: int, amount: int) -> Iterator[Findings]:
@@ -109,27 +113,39 @@ class Trial:
 
     async def _restore(self, restore: Restore) -> list[str]:
         found: list[str] = []
-        async with customers(self._system, self._account) as running:
-            backup = await asyncio.to_thread(Backup.take, self._system)
+        async with (
+            customers(self._system, self._account) as running,
+            streaming(self._system, self._account) as sdk,
+        ):
+            take = SchemaBackup.take if restore.way is Way.SCHEMA else Backup.take
+            backup: Backup | SchemaBackup = await asyncio.to_thread(take, self._system)
             before = {name: epochs(self._dsn, name) for name in ("signer", "quota", "metering")}
             await running.until_all_paid_again(seconds=PAID_SECONDS)
             await backup.restore(self._system, restore.way, destroy_bus=restore.destroy_bus)
             lost_receipts = dict(running.receipts)
             await self._until_paid_again(running)
+            await sdk.until_paid_again(seconds=PAID_SECONDS)
+            self.counted["sessions of the SDK that paid on"] += 1
             found += [f"no epoch of {name} began" for name in await self._without_new_epoch(before, restore)]
             found += running.problems
             found += self._note_receipts(lost_receipts)
             found += self._note_receipts(running.receipts)
         books = await self._settled()
-        return found + await self._compare(books, lost_receipts)
+        found += await self._compare(books, lost_receipts)
+        if not restore.destroy_bus:
+            found += await self._unrecovered(books)
+        return found
 
-    async def _until_paid_again(self, running: Traffic) -> None:
-        """The fence wants params that expire later than it: let the chain move, a block a moment."""
+    async def _until_paid_again(self, running: Customers) -> None:
+        """The fence wants params that expire later than it: let the chain move, a block a moment.
+
+        Not before the signers are back: quotes must not be far ahead of the block they see.
+        """
         paying = asyncio.create_task(running.until_all_paid_again(seconds=PAID_SECONDS))
-        mined = 0
+        mined, before = 0, running.refreshes
         while not paying.done():
             await asyncio.sleep(BLOCK_SECONDS)
-            if mined < 3 * FENCED_BLOCKS:
+            if running.refreshes > before and mined < 3 * FENCED_BLOCKS:
                 await self._system.mine(1)
                 mined += 1
         await paying
@@ -203,6 +219,13 @@ class Trial:
         if report["missing"]["payments"] < self._missing_payments(missing):
             found.append(f"{len(missing)} tickets are gone, the report tells {report['missing']}")
         return found
+
+    async def _unrecovered(self, books: Books) -> list[str]:
+        """Tickets that clients hold and the stream tells of, and that are in no book of ours."""
+        known = books.log.tickets().keys() | books.recovered.keys()
+        told = await tickets_on_the_stream(self._system)
+        self.counted["tickets on the stream"] += len(told)
+        return [f"not recovered: {ticket}" for ticket in (told & self._receipts.keys()) - known]
 
     def _missing_payments(self, missing: set[TicketId]) -> int:
         """How many payments at least: a payment here has one ticket, or few of one hash in a row."""

@@ -159,6 +159,30 @@ def test_a_grant_made_before_a_close_was_heard_of_stays_held(ledger: Ledger) -> 
     assert (ledger.pool.held, ledger.pool.exposure) == (0, 400)
 
 
+def test_a_copy_of_an_ask_that_comes_after_the_close_gets_nothing(ledger: Ledger) -> None:
+    ledger.ask(number=1, needed=500)
+    ledger.closed("s1", 0, ask_number=1)
+
+    late = ledger.refusal("s1", 1, needed=500)
+    following = ledger.ask("s1", 2, needed=400)
+
+    assert (late.status, late.reason) == (503, "ask_is_over")
+    assert following == 400
+    assert ledger.stand() == (400, 0, 600)
+
+
+def test_snapshots_from_before_late_copies_were_known_are_read(ledger: Ledger) -> None:
+    ledger.ask(number=1, needed=500)
+    snapshot = Budget.Snapshot.take(ledger.quota.budget("account-1", NOW))
+    assert snapshot.state.pop("class_version") == 2
+    del snapshot.state["ended"]
+
+    old = snapshot.mutate(None)
+
+    assert isinstance(old, Budget)
+    assert (old.ended, old.held) == ({}, 500)
+
+
 def test_every_number_of_asks_and_closes_frees_what_it_held(ledger: Ledger) -> None:
     for number in range(1, 20):
         ledger.ask(number=number, needed=10)
