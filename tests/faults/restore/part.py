@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -38,6 +39,7 @@ START_SECONDS = 300
 PAID_SECONDS = 120
 SETTLE_SECONDS = 90
 LIMIT_WEI = 10**17
+AHEAD_SECONDS = 40
 FENCED_BLOCKS = 12  # an orchestrator quotes its head + 40; the fence wants more than its own + 50
 BLOCK_SECONDS = 1.0  # the signers see a block by way of the watcher, a moment later
 
@@ -68,13 +70,21 @@ def run(seed: int, amount: int) -> Iterator[Findings]:
 
 
 class PatientWorld(World):
-    """Others may need the machine, too, while this starts."""
+    """Others may need the machine, too, while this starts; sessions are paid longer ahead than a fence."""
 
     def servers(self) -> list[Process]:
         return [replace(process, ready_within_seconds=START_SECONDS) for process in super().servers()]
 
     def services(self) -> list[Process]:
-        return [replace(process, ready_within_seconds=START_SECONDS) for process in super().services()]
+        ahead = {"SIGNER_CREDIT_AHEAD_SECONDS": str(AHEAD_SECONDS)}
+        return [
+            replace(
+                process,
+                ready_within_seconds=START_SECONDS,
+                env={**(process.env or {}), **(ahead if process.name == "signer" else {})},
+            )
+            for process in super().services()
+        ]
 
 
 async def run_world(ways: list[Restore]) -> Findings:
@@ -84,7 +94,7 @@ async def run_world(ways: list[Restore]) -> Findings:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
             system = System(world, supervisor, http)
             account = await system.open_account(LIMIT_WEI)
-            trial = Trial(system, account)
+            trial = Trial(system, account, with_sdk=True)
             for way in ways:
                 began = time.monotonic()
                 violations += [f"{way}: {found}" for found in await trial.restore(way)]
@@ -97,9 +107,10 @@ async def run_world(ways: list[Restore]) -> Findings:
 class Trial:
     """Restores of one world, with clients that pay meanwhile and keep receipts."""
 
-    def __init__(self, system: System, account: Account) -> None:
+    def __init__(self, system: System, account: Account, *, with_sdk: bool = False) -> None:
         self._system = system
         self._account = account
+        self._with_sdk = with_sdk  # it gives up with the orchestrator: sessions have to be paid ahead
         self._dsn = system.world.dsn()
         self._receipts: dict[TicketId, bytes] = {}
         self.counted: Counter[str] = Counter()
@@ -113,10 +124,12 @@ class Trial:
 
     async def _restore(self, restore: Restore) -> list[str]:
         found: list[str] = []
-        async with (
-            customers(self._system, self._account) as running,
-            streaming(self._system, self._account) as sdk,
-        ):
+        async with AsyncExitStack() as stack:
+            running = await stack.enter_async_context(customers(self._system, self._account))
+            sdk = None
+            if self._with_sdk:
+                sdk = await stack.enter_async_context(streaming(self._system, self._account))
+                await sdk.until_paid_again(seconds=PAID_SECONDS)  # only from its second payment on ahead
             take = SchemaBackup.take if restore.way is Way.SCHEMA else Backup.take
             backup: Backup | SchemaBackup = await asyncio.to_thread(take, self._system)
             before = {name: epochs(self._dsn, name) for name in ("signer", "quota", "metering")}
@@ -124,8 +137,9 @@ class Trial:
             await backup.restore(self._system, restore.way, destroy_bus=restore.destroy_bus)
             lost_receipts = dict(running.receipts)
             await self._until_paid_again(running)
-            await sdk.until_paid_again(seconds=PAID_SECONDS)
-            self.counted["sessions of the SDK that paid on"] += 1
+            if sdk is not None:
+                await sdk.until_paid_again(seconds=PAID_SECONDS)
+                self.counted["sessions of the SDK that paid on"] += 1
             found += [f"no epoch of {name} began" for name in await self._without_new_epoch(before, restore)]
             found += running.problems
             found += self._note_receipts(lost_receipts)
