@@ -6,6 +6,7 @@ from typing import Any
 
 import nats
 import structlog
+from eventsourcing.persistence import PersistenceError
 from faststream import BaseMiddleware
 from faststream.nats import NatsBroker
 from nats.aio.client import Client
@@ -78,6 +79,9 @@ class Answering(BaseMiddleware[Any]):
             return Refusal(code=refused.code, message=str(refused))
         except (ValidationError, ValueError) as problem:
             return Refusal(code="bad_command", message=str(problem))
+        except PersistenceError as problem:
+            log.warning("command_waits", subject=msg.raw_message.subject, problem=repr(problem))
+            return Fault(message=type(problem).__name__)
         except Exception as problem:
             log.exception("command_failed", subject=msg.raw_message.subject)
             return Fault(message=type(problem).__name__)

@@ -206,6 +206,7 @@ class World:
                 CONTROLLER_ADDRESS=made.controller,
                 PAYERS=",".join(self.payers),
                 SCAN_FROM_BLOCK=str(made.first_block),
+                FINALITY="latest",  # a local chain that was restarted keeps no state of older blocks
             ),
             *self._edges(),
             self._orchestrator(),

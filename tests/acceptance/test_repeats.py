@@ -68,7 +68,10 @@ async def test_an_older_state_gets_new_nonces(system: System, payer: Payer, chal
     third = await payer.pay(challenge, second)
     fourth = await payer.pay(challenge, third)
 
-    forked = [await payer.pay(challenge, first), await payer.pay(challenge, second)]
+    copies = [await payer.ask(request(challenge, paid.state)) for paid in (first, second)]
+    forked = [await payer.pay(challenge, paid, other="bytes") for paid in (first, second)]
+
+    assert [copy.status for copy in copies] == [480, 480]  # of requests that were answered long ago
 
     nonces = [nonce for paid in (first, second, third, fourth, *forked) for nonce in paid.nonces]
     assert sorted(nonces) == list(range(1, len(nonces) + 1))

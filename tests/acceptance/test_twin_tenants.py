@@ -389,7 +389,7 @@ async def _books(system: System, tenant: Tenant) -> dict[str, Any]:
         "account": (await system.call("GET", path)).json,
         "keys": (await system.call("GET", f"{path}/keys")).json,
         "limits": (limits["spend_limit_wei"], limits["spent_wei"], limits["suspended"]),
-        "sessions": [{**row, "closed": None} for row in sessions],
+        "sessions": [{**row, "closed": None, "last_at": None} for row in sessions],
         "usage": (await system.call("GET", query(f"{path}/usage", group_by="user"))).json,
         "timeline": [
             entry
