@@ -184,6 +184,21 @@ def test_the_last_of_a_budget_goes_to_one_of_two_quotas(quotas: tuple[Quota, Quo
         assert each.pool(PAYER).held == ROUNDS * 600
 
 
+def test_what_could_not_be_stored_is_not_remembered(quotas: tuple[Quota, Quota]) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("the transaction is undone")
+
+    quotas[0].follow_funds([_funds()], lambda _: None)
+    before = quotas[0].pool(PAYER).deposit
+    changed = _funds()
+    changed.event["deposit"] = str(before + 1)
+
+    with pytest.raises(RuntimeError):
+        quotas[0].follow_funds([changed], fail)
+
+    assert quotas[0].pool(PAYER).deposit == quotas[1].pool(PAYER).deposit == before
+
+
 def _ask(account: str, session: str) -> Ask:
     return Ask(account, "key-1", session, 1, PAYER, Wei(600), Wei(600))
 

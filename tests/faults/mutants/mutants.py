@@ -59,7 +59,7 @@ MUTANTS = [
         "                    work.forget()\n"
         "                    raise\n",
         "                except BaseException:\n                    raise\n",
-        CRASHES,
+        REPLICAS,
     ),
     Mutant(
         "skips the check of positions",
@@ -183,7 +183,7 @@ MUTANTS = [
         "services/quota/domain/budget.py",
         "        if ask.needed > self.remaining:\n",
         "        if ask.needed > self.spend_limit - self.spent:\n",
-        INTERLEAVINGS,
+        QUOTA,
     ),
     Mutant(
         "does not tell a close again that quota goes on asking for",
