@@ -36,7 +36,7 @@ MUTANTS = [
         "services/signer/application.py",
         "        except BaseException:\n            batch.forget()\n            raise\n",
         "        except PersistenceError:\n            batch.forget()\n",
-        CRASHES,
+        SIGNER,
     ),
     Mutant(
         "does without the unique key of the event store",
@@ -112,14 +112,14 @@ MUTANTS = [
         "services/quota/application.py",
         "        if (before := budget.granted_before(ask)) is not None:",
         "        if (before := None) is not None:",
-        INTERLEAVINGS,
+        QUOTA,
     ),
     Mutant(
         "gives money back for a reply that was lost",
         "services/signer/domain/session.py",
         "        self.spent = Wei(self.spent + cost)\n",
         "        self.spent = Wei(self.spent + (0 if lost else cost))\n",
-        (*SIGNER, *CRASHES),
+        SIGNER,
     ),
     Mutant(
         "does not take allowances back when an account is suspended",
@@ -176,7 +176,7 @@ MUTANTS = [
         "services/quota/domain/pool.py",
         "        if self.exposure + amount > self.cover:\n",
         "        if self.held + amount > self.cover:\n",
-        (*QUOTA, *RACES),
+        QUOTA,
     ),
     Mutant(
         "spends the last of a budget twice",

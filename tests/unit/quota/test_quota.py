@@ -159,6 +159,16 @@ def test_a_grant_made_before_a_close_was_heard_of_stays_held(ledger: Ledger) -> 
     assert (ledger.pool.held, ledger.pool.exposure) == (0, 400)
 
 
+def test_what_was_paid_counts_against_the_deposit_as_long_as_it_can_be_redeemed() -> None:
+    ledger = Ledger(deposit=500)
+    ledger.ask("s1", needed=400)
+    ledger.paid("s1", 400)
+    ledger.closed("s1", 400)
+
+    assert ledger.refusal("s2", needed=200).reason == "pool_exhausted"
+    assert ledger.ask("s2", needed=100) == 100
+
+
 def test_a_copy_of_an_ask_that_comes_after_the_close_gets_nothing(ledger: Ledger) -> None:
     ledger.ask(number=1, needed=500)
     ledger.closed("s1", 0, ask_number=1)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from eventsourcing.persistence import OperationalError
 
 from services.signer.application import Close
 from services.signer.deciding import AllowanceNeeded, Grant
@@ -15,7 +16,7 @@ from services.signer.domain.session import PaymentSession
 from services.signer.intent import PaymentRequest
 from services.signer.rules import Limits
 from services.signer.state import StateSeal
-from shared.money import Wei
+from shared.money import Wei, batch_cost
 from tests.quotes import L1_BLOCK, PREVIOUS_HASH, ROUND, QuoteMaker, body, chain_view
 from tests.unit.signer.client import RICH, START, Signer, nonces, sequence_of, state_of
 
@@ -167,6 +168,35 @@ def test_an_accounts_key_serves_all_its_users_sessions(signer: Signer, quote: Qu
     signer.wait(10)
 
     assert sequence_of(signer.pay(body(quote.text(), state=paid["state"]), user="user-2")) == 1
+
+
+def test_a_lost_reply_is_spent_all_the_same(signer: Signer, quote: QuoteMaker) -> None:
+    reply = signer.pay(body(quote.text()))
+    session = signer.signing.session("account-1", state_of(reply)["StateID"])
+    for _ in range(3):
+        signer.wait(10)
+        quote.auth_seconds += 1
+        before = session.spent
+        tickets = len(nonces(signer.pay(body(quote.text(), state=reply["state"]))))  # never arrives
+
+        assert session.spent - before == batch_cost(Wei(quote.face_value), quote.win_prob, tickets)
+
+
+def test_nothing_is_answered_that_could_not_be_stored(
+    signer: Signer, quote: QuoteMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OperationalError("the store is away")
+
+    reply = signer.pay(body(quote.text()))
+    signer.wait(10)
+    text = body(quote.text(), state=reply["state"])
+    with monkeypatch.context() as broken:
+        broken.setattr(signer.signing.recorder, "insert_events", fail)
+        with pytest.raises(OperationalError):
+            signer.ask(text)
+
+    assert sequence_of(signer.pay(text)) == 1
 
 
 def test_two_lost_replies_and_the_same_bytes_again_are_one_payment(signer: Signer, quote: QuoteMaker) -> None:
