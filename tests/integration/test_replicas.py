@@ -11,6 +11,7 @@ from threading import Barrier
 
 import pytest
 
+from contracts.accounts import AccountSuspended
 from contracts.deposit_watcher import FundsObserved
 from contracts.livepeer.payments_pb2 import Payment
 from contracts.message import LogEntry
@@ -197,6 +198,23 @@ def test_what_could_not_be_stored_is_not_remembered(quotas: tuple[Quota, Quota])
         quotas[0].follow_funds([changed], fail)
 
     assert quotas[0].pool(PAYER).deposit == quotas[1].pool(PAYER).deposit == before
+
+
+def test_what_a_suspended_account_holds_is_to_come_back_at_once(quotas: tuple[Quota, Quota]) -> None:
+    quotas[0].follow_funds([_funds()], lambda _: None)
+    quotas[0].grant_all([_ask("account-1", "a"), _ask("account-2", "b")], NOW)
+    suspended = AccountSuspended(account_id="account-1", reason="unpaid")
+    entry = _funds().model_copy(
+        update={"subject": suspended.subject, "event": suspended.model_dump(mode="json")}
+    )
+
+    quotas[0].follow_accounts([entry], lambda _: None)
+
+    long_ago = NOW - timedelta(days=1)
+    due = quotas[1].allowances.closable(NOW, long_ago, long_ago, 10)
+    assert [(session.account_id, session.session_id, session.withdrawn) for session in due] == [
+        ("account-1", "a", True)
+    ]
 
 
 def _ask(account: str, session: str) -> Ask:

@@ -126,7 +126,7 @@ MUTANTS = [
         "services/quota/application.py",
         "                work.effects.append(self.allowances.withdraw(budget.account_id))\n",
         "",
-        ("tests/acceptance/test_withdrawals.py",),
+        REPLICAS,
     ),
     Mutant(
         "counts money in floats",
