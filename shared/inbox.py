@@ -7,7 +7,6 @@ first. An idle reader asks the log too, so a wiped bus costs a second, not an en
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -18,7 +17,6 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from psycopg import Cursor
 from psycopg.rows import DictRow
-from psycopg.sql import SQL, Identifier
 from pydantic import ValidationError
 from pydantic_core import to_json
 
@@ -34,7 +32,8 @@ from contracts.message import (
 from contracts.streams import DEAD_SUBJECT, Consumer, stream_of
 from shared import telemetry
 from shared.bus import ServiceUnavailableError, ask
-from shared.store import Effect, EventSourced, ThinRecorder
+from shared.positions import Position, PositionMovedError, Positions
+from shared.store import Effect, EventSourced
 
 log = structlog.get_logger()
 
@@ -46,121 +45,9 @@ RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 # Applies entries and runs `done` in the same transaction (EventSourced.save takes it as an effect).
 type Apply = Callable[[Sequence[LogEntry], Effect], None]
 
-CREATE_INBOX_TABLES = """
-CREATE TABLE IF NOT EXISTS {schema}.positions (
-    reader text PRIMARY KEY, epoch integer NOT NULL, position bigint NOT NULL);
-CREATE TABLE IF NOT EXISTS {schema}.dead_letters (
-    reader text NOT NULL, epoch integer NOT NULL, position bigint NOT NULL,
-    reason text NOT NULL, entry json NOT NULL, buried_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (reader, epoch, position));
-CREATE TABLE IF NOT EXISTS {schema}.past_positions (
-    reader text NOT NULL, epoch integer NOT NULL, position bigint NOT NULL, PRIMARY KEY (reader, epoch));
-CREATE TABLE IF NOT EXISTS {schema}.recovered_positions (
-    reader text, epoch integer, position bigint, PRIMARY KEY (reader, epoch, position));
-"""
-
-
-class PositionMovedError(Exception):
-    """Another process of this service applied these entries: read our position again."""
-
 
 class LogWentBackError(Exception):
     """The publisher's log ends before what was applied, and no epoch of it says why (yet)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    epoch: int
-    position: int
-
-
-class Positions:
-    """How far a service has applied each publisher's log, in its own store."""
-
-    def __init__(self, application: EventSourced) -> None:
-        recorder = application.recorder
-        assert isinstance(recorder, ThinRecorder)
-        self._datastore = recorder.datastore
-        self._schema = Identifier(recorder.datastore.schema)
-        self._past = Identifier(recorder.datastore.schema, "past_positions")
-        self._recovered = Identifier(recorder.datastore.schema, "recovered_positions")
-
-    def create_tables(self) -> None:
-        with self._datastore.get_connection() as connection:
-            connection.execute(SQL(CREATE_INBOX_TABLES).format(schema=self._schema))
-
-    def get(self, reader: str) -> Position:
-        table = Identifier(self._datastore.schema, "positions")
-        with self._datastore.get_connection() as connection:
-            connection.execute(
-                SQL("INSERT INTO {} VALUES (%s, 1, 0) ON CONFLICT DO NOTHING").format(table), (reader,)
-            )
-            query = SQL("SELECT epoch, position FROM {} WHERE reader = %s").format(table)
-            row = connection.execute(query, (reader,)).fetchone()
-        assert row is not None
-        return Position(row["epoch"], row["position"])
-
-    def advance(self, reader: str, old: Position, new: Position) -> Effect:
-        """The effect that moves the position; it undoes the transaction if somebody else did."""
-        query = SQL(
-            "UPDATE {} SET epoch = %s, position = %s WHERE reader = %s AND epoch = %s AND position = %s"
-        ).format(Identifier(self._datastore.schema, "positions"))
-
-        def effect(cursor: Cursor[DictRow]) -> None:
-            params = (new.epoch, new.position, reader, old.epoch, old.position)
-            if cursor.execute(query, params).rowcount != 1:
-                raise PositionMovedError(reader)
-
-        return effect
-
-    def past(self, reader: str) -> dict[int, int]:
-        """How far a reader got in the epochs that it has left."""
-        query = SQL("SELECT epoch, position FROM {} WHERE reader = %s").format(self._past)
-        with self._datastore.get_connection() as connection:
-            rows = connection.execute(query, (reader,)).fetchall()
-        return {row["epoch"]: row["position"] for row in rows}
-
-    def leave(self, reader: str, left: Position) -> Effect:
-        """The effect that remembers how far a reader got in an epoch."""
-        query = SQL("INSERT INTO {} VALUES (%s, %s, %s) ON CONFLICT DO NOTHING").format(self._past)
-
-        def effect(cursor: Cursor[DictRow]) -> None:
-            cursor.execute(query, (reader, left.epoch, left.position))
-
-        return effect
-
-    def was_recovered(self, reader: str, lost: Position) -> bool:
-        """Whether a reader has applied this lost entry when it was told again; it may be once more."""
-        query = SQL("SELECT 1 FROM {} WHERE (reader, epoch, position) = (%s, %s, %s)").format(self._recovered)
-        with self._datastore.get_connection() as connection:
-            row = connection.execute(query, (reader, lost.epoch, lost.position)).fetchone()
-        return row is not None
-
-    def recover(self, reader: str, lost: Sequence[Position]) -> Effect:
-        """The effect that remembers lost entries which were told again, and are applied now."""
-        query = SQL("INSERT INTO {} SELECT %s, * FROM unnest(%s::integer[], %s::bigint[])").format(
-            self._recovered
-        )
-        columns = [position.epoch for position in lost], [position.position for position in lost]
-
-        def effect(cursor: Cursor[DictRow]) -> None:
-            cursor.execute(query, (reader, *columns))
-
-        return effect
-
-    def bury(self, reader: str, entry: LogEntry, reason: str) -> Effect:
-        """The effect that keeps an entry which cannot be applied, with the reason."""
-        query = SQL(
-            "INSERT INTO {} (reader, epoch, position, reason, entry) VALUES (%s, %s, %s, %s, %s)"
-            " ON CONFLICT DO NOTHING"
-        ).format(Identifier(self._datastore.schema, "dead_letters"))
-
-        def effect(cursor: Cursor[DictRow]) -> None:
-            text = entry.model_dump_json()
-            printable = reason.replace("\0", "\\0")  # PostgreSQL's text has no zero byte
-            cursor.execute(query, (reader, entry.epoch, entry.position, printable, text))
-
-        return effect
 
 
 class Inbox:

@@ -29,9 +29,10 @@ from services.deposit_watcher.watcher import Watcher
 from shared import logging
 from shared.bucket import BucketWriter
 from shared.bus import connect, make_broker
-from shared.inbox import Inbox, Positions
+from shared.inbox import Inbox
 from shared.lease import Lease
 from shared.log import PublicLog
+from shared.positions import Positions
 from shared.relay import Relay
 from shared.service import Task, serve, store_answers
 from shared.store import ThinRecorder, postgres_env

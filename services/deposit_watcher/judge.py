@@ -22,7 +22,7 @@ from services.deposit_watcher.signed import PUBLISHER, Evidence, SignedTickets
 from shared import telemetry
 from shared.bus import ask
 from shared.clock import Clock
-from shared.inbox import Position, Positions
+from shared.positions import Position, Positions
 
 log = structlog.get_logger()
 

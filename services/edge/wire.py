@@ -18,7 +18,7 @@ from services.edge import keys
 from services.edge.auth import AccountHeld, KeyRefused, NotReadyError
 from services.edge.discovery import OrchestratorsUnknownError
 from services.edge.gate import Headers
-from services.edge.gather import Unanswered
+from services.edge.line import Unanswered
 from services.edge.parts import Parts, parts_of
 from services.edge.problems import FIXED_TEXTS, WireRefusal, envelope
 from shared.bus import CommandRefusedError, ServiceUnavailableError

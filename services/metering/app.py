@@ -18,9 +18,10 @@ from services.metering.queries import UsageQueries
 from services.metering.settings import Settings
 from shared import logging
 from shared.bus import connect, make_broker
-from shared.inbox import Inbox, Positions
+from shared.inbox import Inbox
 from shared.lease import Lease, lead
 from shared.log import PublicLog
+from shared.positions import Positions
 from shared.relay import Relay
 from shared.service import Task, serve, store_answers
 from shared.store import ThinRecorder, postgres_env

@@ -17,10 +17,11 @@ from services.quota.outbox import QuotaOutbox
 from services.quota.settings import QuotaSettings
 from shared import logging
 from shared.bus import connect, make_broker
-from shared.inbox import Apply, Inbox, Positions
+from shared.inbox import Apply, Inbox
 from shared.lease import Lease, lead
 from shared.log import PublicLog
 from shared.money import Wei
+from shared.positions import Positions
 from shared.relay import Relay
 from shared.service import Task, serve, store_answers
 from shared.store import postgres_env

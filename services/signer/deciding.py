@@ -4,12 +4,13 @@ Decisions become events of the session and of the ticket sequence; nothing here 
 """
 
 import secrets
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from dataclasses import dataclass
 from datetime import datetime
 from math import floor
 
 from services.signer.batch import Batch
+from services.signer.continuity import check_continuity, check_manifest, check_same_job, is_repeat
 from services.signer.domain.sequence import TicketSequence
 from services.signer.domain.session import PaymentSession
 from services.signer.foreign import ForeignState, read_state
@@ -18,6 +19,7 @@ from services.signer.parsing import read_capabilities
 from services.signer.payer import Payer
 from services.signer.quote import Quote
 from services.signer.refusal import BadRequestError, refresh_session, refused, unavailable
+from services.signer.reply import reply
 from services.signer.rules import (
     METERED,
     NONCES_MAX,
@@ -32,11 +34,9 @@ from services.signer.rules import (
     tickets_due,
     total_ev_text,
 )
-from services.signer.state import State, StateSeal, encode, go_time
-from services.signer.tickets import encode_credentials, encode_payment, sign_credentials, sign_tickets
+from services.signer.state import StateSeal
+from services.signer.tickets import sign_credentials, sign_tickets
 from shared.money import CERTAIN, Wei, batch_cost
-
-MANIFESTS_PER_SESSION = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +92,13 @@ class Deciding:
         if intent.foreign is not None and session is None:
             session = self._adopt(intent, intent.foreign, batch, now)
         is_ahead = self._is_ahead(intent, session, batch, now)
-        lost = not is_ahead and self._check_continuity(intent, session)
+        lost = not is_ahead and check_continuity(intent, session)
         read_capabilities(intent.body.capabilities)  # step 9: they must be readable
         sequence = self._check_params(intent, batch, now)
         if is_ahead:
             session = self._continue(intent, session, batch, now)
-        if session is not None and _is_repeat(intent, session):
-            return self._reply(intent, session)
+        if session is not None and is_repeat(intent, session):
+            return reply(intent, session, self._payer, self._seal)
         if sequence is not None and sequence.last >= NONCES_MAX:
             raise refresh_session()
 
@@ -119,7 +119,7 @@ class Deciding:
         self._book(intent, session, sequence, units=units, tickets=tickets, lost=lost, now=now)
         batch.tickets += tickets
         batch.cost += cost
-        return self._reply(intent, session)
+        return reply(intent, session, self._payer, self._seal)
 
     def _chain(self) -> ChainView:
         chain = self._payer.chain()
@@ -166,27 +166,11 @@ class Deciding:
             raise BadRequestError("job type mismatch")
         if session is None or session.opened_at is None:
             session = self._open(intent, batch, now, state, session)
-        _check_same_job(intent, session)
-        _check_manifest(intent, session)
+        check_same_job(intent, session)
+        check_manifest(intent, session)
         balance = state.balance * CERTAIN * session.pixels_per_unit
         session.continue_from(state.sequence, floor(balance), state.last_update or now, now)
         return session
-
-    def _check_continuity(self, intent: Intent, session: PaymentSession | None) -> bool:
-        """Steps 7 and 8, and design §4.2; true if the client never got our last reply."""
-        reference = intent.reference
-        if session is not None and session.was_answered(intent.digest):
-            raise refresh_session()
-        if reference is None:
-            if session is not None and session.opened_at is None:
-                raise refresh_session()  # a tombstone: quota took its allowance back
-            if session is not None:
-                _check_same_job(intent, session)
-            return False
-        assert session is not None
-        _check_same_job(intent, session)
-        _check_manifest(intent, session)
-        return reference.sequence == session.sequence - 1 and intent.digest != session.last_digest
 
     def _adopt(self, intent: Intent, foreign: ForeignState, batch: Batch, now: datetime) -> PaymentSession:
         """Go on where go-livepeer's signer left off, under params that it has never signed.
@@ -340,72 +324,9 @@ class Deciding:
             credentials = sign_credentials(self._payer.key, manifest_id)
             session.name_manifest(manifest_id, b64encode(credentials).decode(), timestamp=now)
 
-    def _reply(self, intent: Intent, session: PaymentSession) -> str:
-        """The JSON of protocol §1.3, from what is stored: the same request gives the same bytes."""
-        quote = intent.quote
-        joined = b64decode(session.last_signatures)
-        signatures = [joined[start : start + 65] for start in range(0, len(joined), 65)]
-        payment = encode_payment(quote, self._payer.key.address, session.last_first_nonce, signatures)
-        manifest_id = intent.body.manifest_id or next(iter(session.manifests))
-        assert quote.auth_token is not None
-        credentials = encode_credentials(
-            manifest_id,
-            b64decode(session.manifests[manifest_id]),
-            quote.auth_token,
-            intent.body.capabilities,
-        )
-        state = self._seal.wire(session.account_id, encode(_state_of(session)))
-        return f'{{"payment":"{payment}","segCreds":"{credentials}","state":{state}}}'
-
 
 def _allowance(session: PaymentSession | None, grant: Grant | None) -> Wei:
     """What the session may spend once it has taken this grant."""
     left = session.allowance_left if session is not None else Wei(0)
     asks = session.asks if session is not None else 0
     return Wei(left + grant.amount) if grant is not None and grant.number == asks + 1 else left
-
-
-def _is_repeat(intent: Intent, session: PaymentSession) -> bool:
-    """The very request that was answered last, or a first request that was answered before."""
-    if not session.paid:
-        return False
-    if intent.reference is None:
-        return session.sequence == 0 and intent.quote.rand_hash_hex == session.recipient_rand_hash
-    return intent.reference.sequence < session.sequence and intent.digest == session.last_digest
-
-
-def _check_same_job(intent: Intent, session: PaymentSession) -> None:
-    if intent.request.user_bound and session.user_id != intent.request.user_id:
-        raise BadRequestError("invalid sig")  # to this key another user's state is none of ours
-    if session.orchestrator != "0x" + intent.quote.orchestrator.hex():
-        raise BadRequestError("orchestratorAddress mismatch")
-    if session.payer != intent.payer:
-        raise BadRequestError("payer mismatch")
-    if intent.body.app != session.app:
-        raise BadRequestError("app mismatch")
-    if intent.body.job_type != session.job_type:
-        raise BadRequestError("job type mismatch")
-
-
-def _check_manifest(intent: Intent, session: PaymentSession) -> None:
-    if not intent.body.manifest_id:
-        raise BadRequestError("missing manifestID")
-    known = intent.body.manifest_id in session.manifests
-    if not known and len(session.manifests) >= MANIFESTS_PER_SESSION:
-        raise BadRequestError("ManifestID changes too often in this session")
-
-
-def _state_of(session: PaymentSession) -> State:
-    return State(
-        state_id=session.session_id,
-        pm_session_id="0x" + session.recipient_rand_hash,
-        last_update=go_time(session.last_at),
-        orchestrator_address=session.orchestrator,
-        app=session.app,
-        sender_nonce=session.last_nonce,
-        balance=session.balance_wei,
-        initial_price_per_unit=session.price_per_unit,
-        initial_pixels_per_unit=session.pixels_per_unit,
-        job_type=session.job_type,
-        sequence=session.sequence,
-    )

@@ -24,8 +24,9 @@ from services.metering.handlers import recording
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import usage_tables
 from shared.clock import Clock
-from shared.inbox import BATCH, Inbox, Positions
+from shared.inbox import BATCH, Inbox
 from shared.log import PublicLog
+from shared.positions import Positions
 from shared.store import ThinRecorder, postgres_env
 from tests import infra
 

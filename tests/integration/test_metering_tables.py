@@ -19,8 +19,9 @@ from services.metering.outbox import MeteringOutbox
 from services.metering.projections import TABLES, usage_tables
 from services.metering.replay import replay
 from shared.clock import Clock
-from shared.inbox import Inbox, PositionMovedError, Positions
+from shared.inbox import Inbox
 from shared.log import PublicLog
+from shared.positions import PositionMovedError, Positions
 from shared.store import ThinRecorder, postgres_env
 from tests import infra
 from tests.property.usage_entries import logs, splits

@@ -21,9 +21,9 @@ from services.metering.projections import usage_tables
 from services.quota.application import Quota
 from services.quota.outbox import QuotaOutbox
 from services.signer.outbox import SignerOutbox
-from shared.inbox import Positions
 from shared.log import PublicLog
 from shared.money import Wei
+from shared.positions import Positions
 from shared.store import EventSourced, NamedLog, postgres_env
 from tests import infra
 

@@ -11,7 +11,7 @@ from eventsourcing.persistence import IntegrityError
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from shared.inbox import Position, PositionMovedError, Positions
+from shared.positions import Position, PositionMovedError, Positions
 from shared.store import EventSourced, postgres_env
 from tests.infra import Database
 

@@ -21,7 +21,8 @@ from contracts.streams import CONSUMERS, stream_of
 from services.provisioner import bus
 from services.provisioner.settings import ProvisionerSettings
 from shared.bus import connect
-from shared.inbox import Inbox, Positions
+from shared.inbox import Inbox
+from shared.positions import Positions
 from shared.store import Effect, NamedLog, postgres_env
 from tests import infra
 from tests.integration.service_process import bus_user

@@ -32,9 +32,10 @@ from services.signer import handlers as signer_handlers
 from services.signer.outbox import SignerOutbox
 from shared.bus import connection_options, make_broker
 from shared.clock import Clock
-from shared.inbox import Apply, Inbox, Positions
+from shared.inbox import Apply, Inbox
 from shared.log import PublicLog
 from shared.money import Wei
+from shared.positions import Positions
 from shared.relay import Relay
 from shared.store import Effect, NamedLog, postgres_env
 from tests.faults.chain.bad_line import BadLine

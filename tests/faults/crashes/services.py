@@ -42,9 +42,10 @@ from services.signer.rules import Limits
 from services.signer.state import StateSeal
 from shared.bus import Answering
 from shared.clock import SetClock
-from shared.inbox import Inbox, Positions
+from shared.inbox import Inbox
 from shared.log import PublicLog
 from shared.money import Wei
+from shared.positions import Positions
 from shared.store import EventSourced
 from tests.faults.crashes.bus import Bus, Client, Consumption, Published
 from tests.faults.crashes.points import Crash, Points

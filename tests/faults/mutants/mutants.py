@@ -145,9 +145,9 @@ MUTANTS = [
     ),
     Mutant(
         "trusts the sequence that a client's state tells",
-        "services/signer/deciding.py",
-        "        return reference.sequence == session.sequence - 1 and intent.digest != session.last_digest",
-        "        session.sequence = reference.sequence\n        return False",
+        "services/signer/continuity.py",
+        "    return reference.sequence == session.sequence - 1 and intent.digest != session.last_digest",
+        "    session.sequence = reference.sequence\n    return False",
         SIGNER,
     ),
     Mutant(
@@ -194,7 +194,7 @@ MUTANTS = [
     ),
     Mutant(
         "asks nobody else when a signer is silent",
-        "services/edge/gather.py",
+        "services/edge/line.py",
         "        return batch.asked + 1 >= len(self.subjects)\n",
         "        return True\n",
         GATHER,

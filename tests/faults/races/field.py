@@ -18,9 +18,9 @@ from services.signer.outbox import SignerOutbox
 from services.signer.payer import Payer
 from services.signer.rules import Limits
 from services.signer.state import StateSeal
-from shared.inbox import Positions
 from shared.log import PublicLog
 from shared.money import Wei
+from shared.positions import Positions
 from shared.store import EventSourced, postgres_env
 from tests.infra import Database
 from tests.quotes import chain_view

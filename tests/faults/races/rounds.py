@@ -19,8 +19,8 @@ from services.signer.domain.session import PaymentSession
 from services.signer.intent import PaymentRequest
 from services.signer.refusal import PaymentRefusal
 from services.signer.tickets import personal_digest
-from shared.inbox import Position, PositionMovedError
 from shared.money import Wei
+from shared.positions import Position, PositionMovedError
 from tests.faults.races.field import KEY, LIMIT, NOW, PAYER, Field, entry
 from tests.quotes import QuoteMaker, body
 

@@ -16,8 +16,9 @@ from contracts.signer import (
     PaymentRefusedAnswer,
     PaymentSignedAnswer,
 )
-from services.edge import gather
-from services.edge.gather import BODY_BYTES_MAX, IN_FLIGHT_MAX, Gatherer, Outcome, Unanswered, partition_of
+from services.edge import line
+from services.edge.gather import Gatherer, partition_of
+from services.edge.line import BODY_BYTES_MAX, IN_FLIGHT_MAX, Outcome, Unanswered
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +79,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def _waiting_of(gatherer: Gatherer, name: str) -> gather.Waiting:
+def _waiting_of(gatherer: Gatherer, name: str) -> line.Waiting:
     found = [
         waiting
         for line in gatherer._lines  # noqa: SLF001
@@ -218,7 +219,7 @@ async def test_a_connection_that_is_gone_for_a_moment_is_waited_for(bus: FakeBus
 async def test_a_connection_that_stays_away_refuses_at_once(
     bus: FakeBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gather, "AWAY_SECONDS", 0.05)
+    monkeypatch.setattr(line, "AWAY_SECONDS", 0.05)
     async with running(bus, timeout=0.1) as gatherer:
         bus.is_connected = False
         assert await ask(gatherer, "waits") == Unanswered("timeout")
@@ -259,7 +260,7 @@ async def test_where_nobody_serves_a_partition_the_next_ones_are_asked_once_each
 async def test_a_silent_signer_is_passed_over_and_what_it_says_later_still_counts(
     bus: FakeBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gather, "SILENCE_SECONDS", 0.02)
+    monkeypatch.setattr(line, "SILENCE_SECONDS", 0.02)
     async with running(bus, partitions=2) as gatherer:
         asked = [ask(gatherer, name, account_id="acme") for name in "ab"]  # of partition 0
         await until(lambda: len(bus.sent) == 2)
@@ -285,7 +286,7 @@ async def test_a_silent_signer_is_passed_over_and_what_it_says_later_still_count
 async def test_what_fails_in_passing_is_asked_again_and_others_are_answered(
     bus: FakeBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gather, "AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(line, "AGAIN_SECONDS", 0.02)
     away = PaymentRefusedAnswer(index=0, status=503, reason="store_unavailable", message="away")
     refused = PaymentRefusedAnswer(index=1, status=402, reason="spend_limit_reached", message="no")
     async with running(bus) as gatherer:
@@ -304,7 +305,7 @@ async def test_what_fails_in_passing_is_asked_again_and_others_are_answered(
 async def test_what_goes_on_failing_is_told_before_the_deadline(
     bus: FakeBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gather, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(line, "AGAIN_SECONDS", 0.05)
     away = PaymentRefusedAnswer(index=0, status=503, reason="store_unavailable", message="away")
     async with running(bus, timeout=0.4) as gatherer:
         asked = ask(gatherer, "a")
@@ -321,7 +322,7 @@ async def test_what_goes_on_failing_is_told_before_the_deadline(
 
 
 async def test_only_what_is_open_is_sent_again(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gather, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(line, "SILENCE_SECONDS", 0.05)
     async with running(bus, partitions=2, timeout=5) as gatherer:
         asked = [ask(gatherer, name, account_id="acme") for name in "ab"]
         await settle()
@@ -414,7 +415,7 @@ async def test_a_client_that_left_does_not_hold_a_place(bus: FakeBus) -> None:
 async def test_who_would_wait_too_long_is_refused_at_once(
     bus: FakeBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gather, "FULL_SHARE", 0.0)
+    monkeypatch.setattr(line, "FULL_SHARE", 0.0)
     async with running(bus) as gatherer:
         under_way = [await _asked(gatherer, f"under way {number}") for number in range(IN_FLIGHT_MAX)]
         waits = await _asked(gatherer, "waits")
@@ -432,7 +433,7 @@ async def test_who_has_waited_too_long_is_not_sent(bus: FakeBus, monkeypatch: py
     async with running(bus) as gatherer:
         under_way = [await _asked(gatherer, f"under way {number}") for number in range(IN_FLIGHT_MAX)]
         waits = await _asked(gatherer, "waits")
-        monkeypatch.setattr(gather, "STALE_SHARE", 0.0)
+        monkeypatch.setattr(line, "STALE_SHARE", 0.0)
 
         await bus.answer(0, signed(0))
 
