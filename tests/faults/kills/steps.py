@@ -55,8 +55,8 @@ GRANT = "services.quota.application:Quota.grant_all"
 LIMIT = "services.quota.application:Quota.set_spend_limit"
 CLOSE = "services.signer.application:Signing.close_all"
 OBSERVE = "services.deposit_watcher.application:Watching.observe"
-SEND = "services.edge.gather:Line._send"
-TAKE = "services.edge.gather:Line.take_answers"
+SEND = "services.edge.line:Line._send"
+TAKE = "services.edge.line:Line.take_answers"
 
 PAYMENT = saves("signer.payment_signed")
 ALLOWANCE = saves("quota.allowance_granted")
