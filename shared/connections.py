@@ -27,7 +27,9 @@ log = structlog.get_logger()
 LOOP_SECONDS = 1.0  # of a use in the thread of an event loop: whatever else waits for it, waits
 THREAD_SECONDS = 4.0  # of one in any other thread of a service: a page of a log on a busy machine
 START_SECONDS = 10.0  # of one while a service starts, and makes tables
-CONNECT_SECONDS = 2  # the least that psycopg takes
+# The least that psycopg takes, and twice as long each time: a server that hangs has all of them
+# waiting when it wakes up, and the last of them is answered at once.
+CONNECT_SECONDS, CONNECT_SECONDS_MAX = 2, 8
 CONNECTIONS_MAX = 8
 RETRY_SECONDS = 0.2
 REST_SECONDS = 0.5  # after a time-out: a store that takes connections may still hold what we wait for
@@ -68,7 +70,6 @@ class Connections:
         self._is_bounded = _in_loop()
         self._started_at = time.monotonic() + START_SECONDS
         self._parameters = {
-            "connect_timeout": CONNECT_SECONDS,
             "row_factory": dict_row,
             "autocommit": True,
             **({"options": OPTIONS} if self._is_bounded else {}),
@@ -171,11 +172,13 @@ class Connections:
     def _open(self, rest_seconds: float) -> None:
         """Try until there is one; as long as there is none the store is away."""
         time.sleep(rest_seconds)
+        patience = CONNECT_SECONDS
         while not self._closed:
             try:
-                connection = BoundedConnection.connect(**self._parameters)
+                connection = BoundedConnection.connect(**{"connect_timeout": patience, **self._parameters})
             except PostgresError as problem:
                 self._note_away(problem)
+                patience = min(2 * patience, CONNECT_SECONDS_MAX)
                 time.sleep(RETRY_SECONDS)
             else:
                 self._welcome(connection)
