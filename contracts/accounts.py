@@ -1,4 +1,7 @@
-"""What accounts says and listens to."""
+"""What accounts says and listens to.
+
+Who changes something may say who they are (`actor`, an opaque id) and why (`reason`, a code).
+"""
 
 from datetime import datetime
 from typing import ClassVar, Literal
@@ -13,6 +16,8 @@ class OpenAccount(Command):
 
     account_id: str
     payer: str | None = None  # 0x and 40 lower-case digits; None: the default of accounts
+    actor: str = ""
+    reason: str = ""
 
 
 class SuspendAccount(Command):
@@ -20,12 +25,15 @@ class SuspendAccount(Command):
 
     account_id: str
     reason: str
+    actor: str = ""
 
 
 class ResumeAccount(Command):
     subject: ClassVar[str] = "cmd.accounts.resume_account.v1"
 
     account_id: str
+    actor: str = ""
+    reason: str = ""
 
 
 class SetPayer(Command):
@@ -35,6 +43,8 @@ class SetPayer(Command):
 
     account_id: str
     payer: str
+    actor: str = ""
+    reason: str = ""
 
 
 class GetAccount(Command):
@@ -59,6 +69,8 @@ class IssueApiKey(Command):
     key_id: str
     secret_hash: str
     user_id: str | None = None
+    actor: str = ""
+    reason: str = ""
 
 
 class RevokeApiKey(Command):
@@ -66,6 +78,8 @@ class RevokeApiKey(Command):
 
     account_id: str
     key_id: str
+    actor: str = ""
+    reason: str = ""
 
 
 class ListApiKeys(Command):
@@ -129,6 +143,8 @@ class AccountOpened(Event):
 
     account_id: str
     payer: str | None = None
+    actor: str = ""
+    reason: str = ""
 
 
 class AccountSuspended(Event):
@@ -136,12 +152,15 @@ class AccountSuspended(Event):
 
     account_id: str
     reason: str
+    actor: str = ""
 
 
 class AccountResumed(Event):
     subject: ClassVar[str] = "evt.accounts.account_resumed.v1"
 
     account_id: str
+    actor: str = ""
+    reason: str = ""
 
 
 class AccountPayerSet(Event):
@@ -151,6 +170,8 @@ class AccountPayerSet(Event):
 
     account_id: str
     payer: str
+    actor: str = ""
+    reason: str = ""
 
 
 class ApiKeyIssued(Event):
@@ -160,6 +181,8 @@ class ApiKeyIssued(Event):
     key_id: str
     user_id: str | None
     payer: str | None = None
+    actor: str = ""
+    reason: str = ""
 
 
 class ApiKeyRevoked(Event):
@@ -167,3 +190,5 @@ class ApiKeyRevoked(Event):
 
     account_id: str
     key_id: str
+    actor: str = ""
+    reason: str = ""

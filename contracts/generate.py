@@ -15,12 +15,34 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from contracts import accounts, deposit_watcher, discovery, message, metering, quota, signer
+from contracts import (
+    accounts,
+    audit,
+    deposit_watcher,
+    discovery,
+    limits,
+    message,
+    metering,
+    quota,
+    signer,
+    stream_starts,
+)
 from contracts.message import CHECKSUM_HEADER, Command, Event, Message
 from contracts.streams import DEAD_LETTERS, DEAD_SUBJECT, PUBLISHERS, stream_of
 
 DIRECTORY = Path(__file__).parent / "schemas"
-MODULES = (accounts, deposit_watcher, discovery, message, metering, quota, signer)
+MODULES = (
+    accounts,
+    audit,
+    deposit_watcher,
+    discovery,
+    limits,
+    message,
+    metering,
+    quota,
+    signer,
+    stream_starts,
+)
 VERSION = "1.0.0"
 
 

@@ -21,6 +21,7 @@ class AllowanceAsk(Message):
     payer: str
     needed: WeiText  # the batch that waits
     wanted: WeiText  # about a minute of the session's pace, never under `needed`
+    token_id: str | None = None  # of a session token: it has limits of its own beside its key's
 
 
 class GrantAllowances(Command):
@@ -57,6 +58,8 @@ class SetSpendLimit(Command):
 
     account_id: str
     spend_limit: WeiText = Field(ge=0)
+    actor: str = ""
+    reason: str = ""
 
 
 class ReadBudget(Command):
@@ -129,7 +132,13 @@ class SpendLimitSet(Event):
 
 
 class LimitReached(Event):
+    """Told once a window: an ask did not fit. `spend_limit` is in the unit that `limit` ends in."""
+
     subject: ClassVar[str] = "evt.quota.limit_reached.v1"
 
     account_id: str
     spend_limit: WeiText
+    limit: str = "spend_limit_wei"
+    user_id: str | None = None
+    key_id: str | None = None
+    token_id: str | None = None

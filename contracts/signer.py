@@ -23,6 +23,7 @@ class GeneratePayment(Message):
     payer: str | None = None  # the credential's, 0x and 40 lower-case digits; None: the signer's first
     job_id: str | None = None  # the client's `Idempotency-Key`: one job gets one upfront payment
     user_bound: bool = False  # the key is the user's own: other users' sessions are none of its
+    token_id: str | None = None  # the session token that was shown in the key's place
 
 
 class GeneratePayments(Command):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from contracts.accounts import IDENTITIES
 from contracts.deposit_watcher import CHAIN
 from contracts.discovery import ORCHESTRATORS
+from contracts.limits import RULES
 from contracts.message import read_log_subject
 
 DEAD_LETTERS = "DEAD_LETTERS"
@@ -15,7 +16,7 @@ DEAD_SUBJECT = "dead"
 NATS_VERSION_MIN = (2, 11)  # earlier servers silently ignore filter_subjects and message TTL
 
 PUBLISHERS = ("accounts", "quota", "signer", "metering", "deposit_watcher")
-SERVICES = ("edge", "discovery", *PUBLISHERS)
+SERVICES = ("edge", "discovery", "cli", *PUBLISHERS)  # `cli` is the operator's command, and serves nothing
 
 
 def stream_of(publisher: str) -> str:
@@ -43,8 +44,18 @@ CONSUMERS = (
     Consumer("deposit_watcher", "signer", "match-tickets"),
 )
 
-BUCKET_OWNERS = {IDENTITIES: "accounts", CHAIN: "deposit_watcher", ORCHESTRATORS: "discovery"}
-BUCKET_READERS = {IDENTITIES: ("edge",), CHAIN: ("signer",), ORCHESTRATORS: ("edge",)}
+BUCKET_OWNERS = {
+    IDENTITIES: "accounts",
+    CHAIN: "deposit_watcher",
+    ORCHESTRATORS: "discovery",
+    RULES: "quota",
+}
+BUCKET_READERS = {
+    IDENTITIES: ("edge",),
+    CHAIN: ("signer",),
+    ORCHESTRATORS: ("edge",),
+    RULES: ("signer", "edge"),
+}
 
 # Who may command whom, by subject (below the kind `cmd`).
 COMMANDS = {
@@ -58,6 +69,41 @@ COMMANDS = {
     "signer": ("cmd.quota.grant_allowances.v1",),
     "quota": ("cmd.signer.close_sessions.v1",),
     "discovery": ("cmd.signer.sign_orchestrator_info.v1",),
+    # What an operator decides, and reads; nothing of what gateways and services ask for themselves.
+    "cli": (
+        "cmd.accounts.get_account.v1",
+        "cmd.accounts.issue_api_key.v1",
+        "cmd.accounts.list_accounts.v1",
+        "cmd.accounts.list_api_keys.v1",
+        "cmd.accounts.open_account.v1",
+        "cmd.accounts.read_audit.v1",
+        "cmd.accounts.resume_account.v1",
+        "cmd.accounts.revoke_api_key.v1",
+        "cmd.accounts.set_payer.v1",
+        "cmd.accounts.suspend_account.v1",
+        "cmd.deposit_watcher.read_redemptions.v1",
+        "cmd.metering.list_sessions.v1",
+        "cmd.metering.query_usage.v1",
+        "cmd.quota.assign_plan.v1",
+        "cmd.quota.end_stream.v1",
+        "cmd.quota.grant_credit.v1",
+        "cmd.quota.lift_stops.v1",
+        "cmd.quota.list_plans.v1",
+        "cmd.quota.list_pools.v1",
+        "cmd.quota.list_stops.v1",
+        "cmd.quota.list_streams.v1",
+        "cmd.quota.read_audit.v1",
+        "cmd.quota.read_credit.v1",
+        "cmd.quota.read_limits.v1",
+        "cmd.quota.read_pool.v1",
+        "cmd.quota.set_limits.v1",
+        "cmd.quota.set_plan.v1",
+        "cmd.quota.set_stops.v1",
+        "cmd.quota.set_time_zone.v1",
+        "cmd.quota.void_credit.v1",
+        "cmd.signer.read_session.v1",
+        "cmd.signer.sign_orchestrator_info.v1",
+    ),
 }
 
 
@@ -72,7 +118,9 @@ class Permissions:
 
 def permissions_of(service: str) -> Permissions:
     """The subjects of one service, and nothing else (design §3)."""
-    publish = [*COMMANDS.get(service, ()), f"{DEAD_SUBJECT}.{service}"]
+    publish = [*COMMANDS.get(service, ())]
+    if service != "cli":  # it reads no log, so it buries nothing
+        publish.append(f"{DEAD_SUBJECT}.{service}")
     subscribe = [inbox_of(service) + ".>"]
     if service in PUBLISHERS:
         publish.append(f"evt.{service}.>")

@@ -9,6 +9,7 @@ Whatever was put before a heartbeat comes before it, so each one marks a state t
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import structlog
 from nats.aio.client import Client
@@ -19,6 +20,7 @@ from pydantic_core import from_json, to_json
 log = structlog.get_logger()
 
 EXPECTED_LAST = "Nats-Expected-Last-Sequence"
+OPERATION, DELETED = "KV-Operation", "DEL"
 HEARTBEAT_SECONDS = 0.25
 STALE_SECONDS = 1.0
 
@@ -56,6 +58,17 @@ class BucketWriter:
             if self._epoch:
                 try:
                     await self._put(f"{self._epoch}.{key}", value)
+                except (NatsError, TimeoutError, StoreLostError) as problem:
+                    log.warning("bucket_put_failed", bucket=self._bucket, problem=repr(problem))
+                    self._begin_anew()
+
+    async def drop(self, key: str) -> None:
+        """Have an entry no more; the next rewrite brings it if NATS is away."""
+        async with self._changed:
+            self._entries.pop(key, None)
+            if self._epoch:
+                try:
+                    await self._put(f"{self._epoch}.{key}", b"", {OPERATION: DELETED})
                 except (NatsError, TimeoutError, StoreLostError) as problem:
                     log.warning("bucket_put_failed", bucket=self._bucket, problem=repr(problem))
                     self._begin_anew()
@@ -100,11 +113,14 @@ class BucketWriter:
     async def _beat(self) -> None:
         await self._put("heartbeat", to_json({"epoch": self._epoch}))
 
-    async def _put(self, key: str, value: bytes) -> None:
+    async def _put(self, key: str, value: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         jetstream = self._client.jetstream(timeout=1)
-        headers = {EXPECTED_LAST: str(self._sequence)} if self._sequence else None
+        expected = {EXPECTED_LAST: str(self._sequence)} if self._sequence else {}
         ack = await jetstream.publish(
-            f"$KV.{self._bucket}.{key}", value, stream=f"KV_{self._bucket}", headers=headers
+            f"$KV.{self._bucket}.{key}",
+            value,
+            stream=f"KV_{self._bucket}",
+            headers={**headers, **expected} or None,
         )
         if self._sequence and ack.seq != self._sequence + 1:
             raise StoreLostError(f"{ack.seq} came after {self._sequence}")

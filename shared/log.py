@@ -116,6 +116,10 @@ class PublicLog:
             if at.get(entry.position) != entry.at or epoch_at(epochs, entry.position) != entry.epoch
         ]
 
+    def head(self) -> int:
+        """The last public position there is."""
+        return self._last_public(upto=None)
+
     def marks(self) -> tuple[int, int]:
         """The log's epoch, and the position that was relayed last."""
         return self.history.marks()

@@ -1,9 +1,12 @@
 """Structured logs, one JSON object a line: an event name, and data by key.
 
-Secrets never get here as keys or values that are theirs: what looks like one by its key is cut.
+Secrets never get here as keys or values that are theirs. What looks like one by its key is cut; and
+what looks like a credential by itself, wherever it stands: an API key, a session token (a JWT), an SDK
+token, which holds one of them.
 """
 
 import logging
+import re
 import resource
 import sys
 from collections.abc import MutableMapping
@@ -14,6 +17,8 @@ import structlog
 from pydantic_core import PydanticSerializationError, to_json
 
 SECRET_WORDS = ("secret", "password", "authorization", "signature", "private", "api_key", "dsn", "pepper")
+KEY, BASE64_OF_OBJECT = "lpch_", "eyJ"  # how an API key begins, and JSON in base64
+CREDENTIAL = re.compile(r"lpch_[0-9A-Za-z]{12}_[0-9A-Za-z]+|eyJ[0-9A-Za-z_+/=.-]{20,}")
 
 
 def configure(service: str, level: str) -> None:
@@ -51,9 +56,12 @@ def _is_secret(key: str) -> bool:
 
 def _to_json(event: Any, **_: Any) -> str:
     try:
-        return to_json(event, fallback=repr).decode()
+        line = to_json(event, fallback=repr).decode()
     except PydanticSerializationError:  # bytes or text that no JSON can hold
-        return repr(event)
+        line = repr(event)
+    if KEY in line or BASE64_OF_OBJECT in line:
+        return CREDENTIAL.sub("[cut]", line)
+    return line
 
 
 class _Forward(logging.Handler):

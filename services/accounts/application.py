@@ -9,7 +9,9 @@ from eventsourcing.persistence import IntegrityError, PersistenceError
 from eventsourcing.utils import EnvType, retry
 
 from services.accounts.directory import AccountRow, Directory, IdentityRow, KeyRow
-from services.accounts.domain import Account, AccountNotFound, ApiKey, KeyNotFound
+from services.accounts.domain import UNSAID, Account, AccountNotFound, ApiKey, Author, KeyNotFound
+from services.accounts.outbox import public_of
+from shared.audit import Audit
 from shared.store import EventSourced
 
 PAGE_MAX = 500
@@ -35,42 +37,52 @@ class Accounts(EventSourced):
     ) -> None:
         super().__init__(env)
         self._directory = directory_of(self)
+        self.audit = Audit(self.name, self.recorder)
         self._default_payer = default_payer
         self._turn = threading.Lock()
 
     @decided_again
-    def open_account(self, account_id: str, *, payer: str | None = None, at: datetime) -> AccountRow:
+    def open_account(
+        self, account_id: str, *, payer: str | None = None, at: datetime, by: Author = UNSAID
+    ) -> AccountRow:
         with self._turn:
             account = self._find_account(account_id)
             if account is None:
-                account = Account.open(account_id, payer=payer or self._default_payer, at=at)
+                account = Account.open(account_id, payer=payer or self._default_payer, at=at, by=by)
             account.require_same(payer=payer)
-            return self._save_account(account)
+            return self._save_account(account, at=at)
 
     @decided_again
-    def suspend_account(self, account_id: str, reason: str, *, at: datetime) -> AccountRow:
+    def suspend_account(self, account_id: str, reason: str, *, at: datetime, actor: str = "") -> AccountRow:
         with self._turn:
             account = self._get_account(account_id)
-            account.suspend(reason, at=at)
-            return self._save_account(account)
+            account.suspend(reason, at=at, actor=actor)
+            return self._save_account(account, at=at)
 
     @decided_again
-    def resume_account(self, account_id: str, *, at: datetime) -> AccountRow:
+    def resume_account(self, account_id: str, *, at: datetime, by: Author = UNSAID) -> AccountRow:
         with self._turn:
             account = self._get_account(account_id)
-            account.resume(at=at)
-            return self._save_account(account)
+            account.resume(at=at, by=by)
+            return self._save_account(account, at=at)
 
     @decided_again
-    def set_payer(self, account_id: str, payer: str, *, at: datetime) -> AccountRow:
+    def set_payer(self, account_id: str, payer: str, *, at: datetime, by: Author = UNSAID) -> AccountRow:
         with self._turn:
             account = self._get_account(account_id)
-            account.set_payer(payer, at=at)
-            return self._save_account(account)
+            account.set_payer(payer, at=at, by=by)
+            return self._save_account(account, at=at)
 
     @decided_again
     def issue_key(
-        self, *, account_id: str, key_id: str, user_id: str | None, secret_hash: str, at: datetime
+        self,
+        *,
+        account_id: str,
+        key_id: str,
+        user_id: str | None,
+        secret_hash: str,
+        at: datetime,
+        by: Author = UNSAID,
     ) -> KeyRow:
         with self._turn:
             account = self._get_account(account_id)
@@ -84,20 +96,21 @@ class Accounts(EventSourced):
                 secret_hash=secret_hash,
                 payer=account.payer,
                 at=at,
+                by=by,
             )
             account.admit_key(at=at)
-            self._save(account, key, rows=[AccountRow.of(account), KeyRow.of(key)])
+            self._save(account, key, rows=[AccountRow.of(account), KeyRow.of(key)], at=at)
             return KeyRow.of(key)
 
     @decided_again
-    def revoke_key(self, *, account_id: str, key_id: str, at: datetime) -> KeyRow:
+    def revoke_key(self, *, account_id: str, key_id: str, at: datetime, by: Author = UNSAID) -> KeyRow:
         with self._turn:
             key = self._find_key(key_id)
             if key is None or key.account_id != account_id:
                 raise KeyNotFound(key_id)
-            key.revoke(at=at)
+            key.revoke(at=at, by=by)
             if key.pending_events:
-                self._save(key, rows=[KeyRow.of(key)])
+                self._save(key, rows=[KeyRow.of(key)], at=at)
             return KeyRow.of(key)
 
     def account(self, account_id: str) -> AccountRow:
@@ -139,15 +152,16 @@ class Accounts(EventSourced):
             return None
         return key
 
-    def _save_account(self, account: Account) -> AccountRow:
+    def _save_account(self, account: Account, *, at: datetime) -> AccountRow:
         if account.pending_events:
-            self._save(account, rows=[AccountRow.of(account)])
+            self._save(account, rows=[AccountRow.of(account)], at=at)
         return AccountRow.of(account)
 
-    def _save(self, *aggregates: Account | ApiKey, rows: list[AccountRow | KeyRow]) -> None:
+    def _save(self, *aggregates: Account | ApiKey, rows: list[AccountRow | KeyRow], at: datetime) -> None:
         """Save events and rows together. After a failure the next use reads from the store."""
+        events = [public_of(stored) for aggregate in aggregates for stored in aggregate.pending_events]
         try:
-            self.save(*aggregates, effects=[self._directory.record(*rows)])
+            self.save(*aggregates, effects=[self._directory.record(*rows), self.audit.record(events, at)])
         except PersistenceError:
             self.forget(*(aggregate.id for aggregate in aggregates))
             raise

@@ -1,7 +1,7 @@
 """The directory: accounts and keys as rows, so that they can be listed.
 
 Each row is a function of its aggregate alone, written in the transaction of its events. It can be
-dropped and written again from the log (`python -m services.accounts.rebuild`).
+dropped and written again from the log (`python -m services.accounts.replay`).
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composed, Identifier
 
 from services.accounts.domain import Account, ApiKey
+from shared.audit import CREATE_AUDIT_TABLE
 from shared.store import Effect, EventSourced, ThinRecorder
 
 CREATE_DIRECTORY_TABLES = """
@@ -28,6 +29,7 @@ CREATE TABLE IF NOT EXISTS {schema}.api_keys (
 ALTER TABLE {schema}.api_keys ADD COLUMN IF NOT EXISTS payer text;
 CREATE INDEX IF NOT EXISTS api_keys_by_account ON {schema}.api_keys (account_id, key_id);
 """
+CREATE_TABLES = CREATE_DIRECTORY_TABLES + CREATE_AUDIT_TABLE
 PUT_ACCOUNT = """
 INSERT INTO {schema}.accounts (account_id, suspended, opened_at, changed_at, payer)
 VALUES (%s, %s, %s, %s, %s) ON CONFLICT (account_id) DO UPDATE SET
@@ -125,7 +127,7 @@ class PostgresDirectory:
 
     def create_tables(self) -> None:
         with self._datastore.get_connection() as connection:
-            connection.execute(self._sql(CREATE_DIRECTORY_TABLES))
+            connection.execute(self._sql(CREATE_TABLES))
 
     def record(self, *rows: AccountRow | KeyRow) -> Effect:
         def effect(cursor: Cursor[DictRow]) -> None:

@@ -1,7 +1,7 @@
 """Accounts and their API keys: who settles with us, and by which credential.
 
 Refused
-├── BadId              an account's or key's id, or a payer, has the wrong shape
+├── BadId              an account's or key's id, a payer, an actor or a reason has the wrong shape
 ├── AccountNotFound    nobody opened it
 ├── AccountIdTaken     it was opened with another payer
 ├── AccountSuspended   it gets no new keys meanwhile
@@ -11,6 +11,7 @@ Refused
 """
 
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -23,6 +24,7 @@ ACCOUNT_ID = re.compile(r"[a-z0-9-]{3,64}")
 KEY_ID = re.compile(r"[A-Za-z0-9]{12}")
 USER_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 REASON = re.compile(r"[a-z0-9_]{1,64}")  # a code: free text would bring personal data into events
+ACTOR = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # who asked: a credential's id or a tool, never a name
 SECRET_HASH = re.compile(r"[0-9a-f]{64}")
 PAYER = re.compile(r"0x[0-9a-f]{40}")
 
@@ -76,6 +78,23 @@ class TooManyKeys(Refused):
         super().__init__(f"account {account_id} has {KEYS_MAX} keys already")
 
 
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who makes a change, and why; empty where nobody said."""
+
+    actor: str = ""
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.actor:
+            require(ACTOR, self.actor, "actor")
+        if self.reason:
+            require(REASON, self.reason, "reason")
+
+
+UNSAID = Author()
+
+
 class Account(Aggregate):
     """Who settles with us. Its id is given by the operator and says nothing about a person.
 
@@ -91,20 +110,27 @@ class Account(Aggregate):
         TOPIC = "accounts.account_opened"
         account_id: str
         payer: str | None = None  # events from before there were several payers have none
+        actor: str = ""  # events from before changes had authors have neither
+        reason: str = ""
 
     class Suspended(Event):
         TOPIC = "accounts.account_suspended"
         account_id: str
         reason: str
+        actor: str = ""
 
     class Resumed(Event):
         TOPIC = "accounts.account_resumed"
         account_id: str
+        actor: str = ""
+        reason: str = ""
 
     class PayerSet(Event):
         TOPIC = "accounts.account_payer_set"
         account_id: str
         payer: str
+        actor: str = ""
+        reason: str = ""
 
     class KeyAdmitted(Event):
         TOPIC = "accounts.key_admitted"
@@ -114,7 +140,14 @@ class Account(Aggregate):
         return uuid5(NAMESPACE_URL, f"/accounts/{account_id}")
 
     @event(Opened)
-    def __init__(self, account_id: str, timestamp: datetime, payer: str | None = None) -> None:
+    def __init__(
+        self,
+        account_id: str,
+        timestamp: datetime,
+        payer: str | None = None,
+        actor: str = "",
+        reason: str = "",
+    ) -> None:
         self.account_id = account_id
         self.opened_with = payer
         self.payer = payer
@@ -122,31 +155,34 @@ class Account(Aggregate):
         self.keys = 0
 
     @classmethod
-    def open(cls, account_id: str, *, payer: str | None = None, at: datetime) -> "Account":
+    def open(
+        cls, account_id: str, *, payer: str | None = None, at: datetime, by: Author = UNSAID
+    ) -> "Account":
         require(ACCOUNT_ID, account_id, "account_id")
         if payer is not None:
             require(PAYER, payer, "payer")
-        return cls(account_id, timestamp=at, payer=payer)
+        return cls(account_id, timestamp=at, payer=payer, actor=by.actor, reason=by.reason)
 
     def require_same(self, *, payer: str | None) -> None:
         """Accept a repeat of the opening, whatever was set since; another payer is refused."""
         if payer not in {None, self.opened_with}:
             raise AccountIdTaken(self.account_id)
 
-    def suspend(self, reason: str, *, at: datetime) -> None:
+    def suspend(self, reason: str, *, at: datetime, actor: str = "") -> None:
         require(REASON, reason, "reason")
+        by = Author(actor, reason)
         if not self.suspended:
-            self._suspended(self.account_id, reason, timestamp=at)
+            self._suspended(self.account_id, reason, timestamp=at, actor=by.actor)
 
-    def resume(self, *, at: datetime) -> None:
+    def resume(self, *, at: datetime, by: Author = UNSAID) -> None:
         if self.suspended:
-            self._resumed(self.account_id, timestamp=at)
+            self._resumed(self.account_id, timestamp=at, actor=by.actor, reason=by.reason)
 
-    def set_payer(self, payer: str, *, at: datetime) -> None:
+    def set_payer(self, payer: str, *, at: datetime, by: Author = UNSAID) -> None:
         """Choose the payer of the keys to come. Clients of a key remember its payer's address."""
         require(PAYER, payer, "payer")
         if payer != self.payer:
-            self._payer_set(self.account_id, payer, timestamp=at)
+            self._payer_set(self.account_id, payer, timestamp=at, actor=by.actor, reason=by.reason)
 
     def admit_key(self, *, at: datetime) -> None:
         """Count one more key; saved with it, so that a suspension cannot slip in between."""
@@ -157,15 +193,17 @@ class Account(Aggregate):
         self._key_admitted(timestamp=at)
 
     @event(Suspended)
-    def _suspended(self, account_id: str, reason: str, timestamp: datetime) -> None:
+    def _suspended(self, account_id: str, reason: str, timestamp: datetime, actor: str = "") -> None:
         self.suspended = True
 
     @event(Resumed)
-    def _resumed(self, account_id: str, timestamp: datetime) -> None:
+    def _resumed(self, account_id: str, timestamp: datetime, actor: str = "", reason: str = "") -> None:
         self.suspended = False
 
     @event(PayerSet)
-    def _payer_set(self, account_id: str, payer: str, timestamp: datetime) -> None:
+    def _payer_set(
+        self, account_id: str, payer: str, timestamp: datetime, actor: str = "", reason: str = ""
+    ) -> None:
         self.payer = payer
 
     @event(KeyAdmitted)
@@ -191,11 +229,15 @@ class ApiKey(Aggregate):
         user_id: str | None
         secret_hash: str
         payer: str | None = None  # events from before there were several payers have none
+        actor: str = ""  # events from before changes had authors have neither
+        reason: str = ""
 
     class Revoked(Event):
         TOPIC = "accounts.api_key_revoked"
         account_id: str
         key_id: str
+        actor: str = ""
+        reason: str = ""
 
     @staticmethod
     def create_id(key_id: str) -> UUID:
@@ -210,6 +252,8 @@ class ApiKey(Aggregate):
         secret_hash: str,
         timestamp: datetime,
         payer: str | None = None,
+        actor: str = "",
+        reason: str = "",
     ) -> None:
         self.account_id = account_id
         self.key_id = key_id
@@ -228,24 +272,36 @@ class ApiKey(Aggregate):
         secret_hash: str,
         payer: str | None = None,
         at: datetime,
+        by: Author = UNSAID,
     ) -> "ApiKey":
         require(KEY_ID, key_id, "key_id")
         require(SECRET_HASH, secret_hash, "secret_hash")
         if user_id is not None:
             require(USER_ID, user_id, "user_id")
-        return cls(account_id, key_id, user_id, secret_hash, timestamp=at, payer=payer)
+        return cls(
+            account_id,
+            key_id,
+            user_id,
+            secret_hash,
+            timestamp=at,
+            payer=payer,
+            actor=by.actor,
+            reason=by.reason,
+        )
 
     def require_same(self, *, account_id: str, user_id: str | None, secret_hash: str) -> None:
         """Accept a repeat of the issuing; the id with other content is refused."""
         if (self.account_id, self.user_id, self.secret_hash) != (account_id, user_id, secret_hash):
             raise KeyIdTaken(self.key_id)
 
-    def revoke(self, *, at: datetime) -> None:
+    def revoke(self, *, at: datetime, by: Author = UNSAID) -> None:
         if not self.revoked:
-            self._revoked(self.account_id, self.key_id, timestamp=at)
+            self._revoked(self.account_id, self.key_id, timestamp=at, actor=by.actor, reason=by.reason)
 
     @event(Revoked)
-    def _revoked(self, account_id: str, key_id: str, timestamp: datetime) -> None:
+    def _revoked(
+        self, account_id: str, key_id: str, timestamp: datetime, actor: str = "", reason: str = ""
+    ) -> None:
         self.revoked = True
 
 

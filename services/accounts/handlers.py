@@ -22,9 +22,11 @@ from contracts.accounts import (
     SetPayer,
     SuspendAccount,
 )
+from contracts.audit import AuditPage, ReadAudit, read_audit_subject
 from contracts.message import LogPage, ReadLog, read_log_subject
 from services.accounts.application import Accounts
 from services.accounts.directory import AccountRow, KeyRow
+from services.accounts.domain import Author
 from services.accounts.identities import Identities, to_identity
 from shared.clock import Clock
 from shared.log import PublicLog
@@ -41,14 +43,15 @@ type TheLog = Annotated[PublicLog, Context("public_log")]
 
 @router.subscriber(OpenAccount.subject, QUEUE)
 def open_account(command: OpenAccount, accounts: TheAccounts, clock: TheClock) -> AccountView:
-    return _account_view(accounts.open_account(command.account_id, payer=command.payer, at=clock.now()))
+    row = accounts.open_account(command.account_id, payer=command.payer, at=clock.now(), by=_author(command))
+    return _account_view(row)
 
 
 @router.subscriber(SuspendAccount.subject, QUEUE)
 def suspend_account(
     command: SuspendAccount, accounts: TheAccounts, identities: TheIdentities, clock: TheClock
 ) -> AccountView:
-    row = accounts.suspend_account(command.account_id, command.reason, at=clock.now())
+    row = accounts.suspend_account(command.account_id, command.reason, at=clock.now(), actor=command.actor)
     identities.refresh_account(command.account_id)
     return _account_view(row)
 
@@ -57,14 +60,15 @@ def suspend_account(
 def resume_account(
     command: ResumeAccount, accounts: TheAccounts, identities: TheIdentities, clock: TheClock
 ) -> AccountView:
-    row = accounts.resume_account(command.account_id, at=clock.now())
+    row = accounts.resume_account(command.account_id, at=clock.now(), by=_author(command))
     identities.refresh_account(command.account_id)
     return _account_view(row)
 
 
 @router.subscriber(SetPayer.subject, QUEUE)
 def set_payer(command: SetPayer, accounts: TheAccounts, clock: TheClock) -> AccountView:
-    return _account_view(accounts.set_payer(command.account_id, command.payer, at=clock.now()))
+    row = accounts.set_payer(command.account_id, command.payer, at=clock.now(), by=_author(command))
+    return _account_view(row)
 
 
 @router.subscriber(IssueApiKey.subject, QUEUE)
@@ -77,6 +81,7 @@ def issue_api_key(
         user_id=command.user_id,
         secret_hash=command.secret_hash,
         at=clock.now(),
+        by=_author(command),
     )
     identities.refresh_key(command.key_id)
     return _key_view(row)
@@ -86,7 +91,9 @@ def issue_api_key(
 def revoke_api_key(
     command: RevokeApiKey, accounts: TheAccounts, identities: TheIdentities, clock: TheClock
 ) -> ApiKeyView:
-    row = accounts.revoke_key(account_id=command.account_id, key_id=command.key_id, at=clock.now())
+    row = accounts.revoke_key(
+        account_id=command.account_id, key_id=command.key_id, at=clock.now(), by=_author(command)
+    )
     identities.refresh_key(command.key_id)
     return _key_view(row)
 
@@ -116,6 +123,15 @@ def find_identity(command: FindIdentity, accounts: TheAccounts) -> Identity:
 @router.subscriber(read_log_subject("accounts"), QUEUE)
 def read_log(command: ReadLog, public_log: TheLog) -> LogPage:
     return public_log.read(command)
+
+
+@router.subscriber(read_audit_subject("accounts"), QUEUE)
+def read_audit(command: ReadAudit, accounts: TheAccounts) -> AuditPage:
+    return accounts.audit.read(command)
+
+
+def _author(command: OpenAccount | ResumeAccount | SetPayer | IssueApiKey | RevokeApiKey) -> Author:
+    return Author(command.actor, command.reason)
 
 
 def _account_view(row: AccountRow) -> AccountView:

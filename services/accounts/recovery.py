@@ -11,7 +11,7 @@ import structlog
 from contracts.accounts import AccountResumed, AccountSuspended, ApiKeyRevoked
 from contracts.message import LogEntry
 from services.accounts.application import Accounts
-from services.accounts.domain import AccountNotFound, KeyNotFound
+from services.accounts.domain import AccountNotFound, Author, KeyNotFound
 from shared.clock import Clock
 from shared.relay import Recover
 
@@ -27,16 +27,18 @@ def recovering(accounts: Accounts, clock: Clock) -> Recover:
             case AccountSuspended.subject:
                 told = AccountSuspended.model_validate(entry.event)
                 if not accounts.account(told.account_id).suspended:
-                    accounts.suspend_account(told.account_id, told.reason, at=clock.now())
+                    accounts.suspend_account(told.account_id, told.reason, at=clock.now(), actor=told.actor)
                     suspended.add(told.account_id)
             case AccountResumed.subject:
-                account_id = AccountResumed.model_validate(entry.event).account_id
-                if account_id in suspended:
-                    accounts.resume_account(account_id, at=clock.now())
-                    suspended.discard(account_id)
+                resumed = AccountResumed.model_validate(entry.event)
+                if resumed.account_id in suspended:
+                    by = Author(resumed.actor, resumed.reason)
+                    accounts.resume_account(resumed.account_id, at=clock.now(), by=by)
+                    suspended.discard(resumed.account_id)
             case ApiKeyRevoked.subject:
                 key = ApiKeyRevoked.model_validate(entry.event)
-                accounts.revoke_key(account_id=key.account_id, key_id=key.key_id, at=clock.now())
+                by = Author(key.actor, key.reason)
+                accounts.revoke_key(account_id=key.account_id, key_id=key.key_id, at=clock.now(), by=by)
 
     def recover(entries: Sequence[LogEntry]) -> None:
         for entry in entries:

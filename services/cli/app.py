@@ -1,6 +1,7 @@
 """The `clearinghouse` command: `python -m services.cli`.
 
-It knows contracts and shared only. What touches a service's store is a process of that service.
+It knows contracts and shared only, and asks services over the bus: it works with the web away. What
+touches a service's store is a process of that service.
 """
 
 from typing import Annotated
@@ -8,6 +9,7 @@ from typing import Annotated
 import typer
 
 from contracts.streams import PUBLISHERS
+from services.cli import accounts, applying, credit, keys, limits, plans, stops, streams, watching
 from services.cli.replaying import run_replay
 from services.cli.showing import showing
 
@@ -17,6 +19,19 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add
 @app.callback()
 def clearinghouse() -> None:
     """Tools for who runs the clearinghouse."""
+
+
+app.add_typer(accounts.app, name="accounts")
+app.add_typer(keys.app, name="keys")
+app.add_typer(limits.app, name="limits")
+app.add_typer(plans.app, name="plan")
+app.add_typer(credit.app, name="credit")
+app.add_typer(stops.app, name="stops")
+app.add_typer(streams.app, name="streams")
+app.command("time-zone")(limits.set_time_zone)
+app.command()(watching.pool)
+app.command()(watching.audit)
+app.command()(applying.apply)
 
 
 @app.command()

@@ -21,12 +21,26 @@ from services.edge.problems import (
     problem,
     title,
 )
-from services.edge.routes import accounts, usage
+from services.edge.routes import (
+    accounts,
+    audit,
+    credit,
+    hooks,
+    limits,
+    me,
+    plans,
+    stops,
+    streams,
+    tokens,
+    usage,
+)
 from services.edge.routes.access import unavailable
 from shared.bus import CommandRefusedError, ServiceUnavailableError
 
+ROUTES = (accounts, limits, plans, credit, streams, usage, me, tokens, stops, audit, hooks)
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": title(status)} for status in (400, 401, 403, 404, 409, 422, 503)
+    status: {"model": Problem, "description": title(status)}
+    for status in (400, 401, 403, 404, 409, 422, 429, 503)
 }
 
 
@@ -52,8 +66,8 @@ def make_app(parts: Parts | None) -> FastAPI:
     )
     app.state.parts = parts
     app.state.wire = wire.add_routes(app)
-    app.include_router(accounts.router)
-    app.include_router(usage.router)
+    for routes in ROUTES:
+        app.include_router(routes.router)
     described = app.openapi
     app.openapi = lambda: complete(described())  # type: ignore[method-assign] # FastAPI's own advice
     app.add_route("/docs", lambda _: docs.page(app.openapi()), include_in_schema=False)

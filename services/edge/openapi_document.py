@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from services.edge.routes import token_request
+
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 FIRST_REFUSAL = "400"
@@ -63,11 +65,11 @@ ORCHESTRATOR = {
 }
 REFUSALS = {
     "400": "Bad request",
-    "401": "No API key, or none of ours",
+    "401": "No API key or session token, none of ours, or one that was revoked or has expired",
     "402": "The spend limit is reached",
-    "403": "The account is suspended",
+    "403": "The account is suspended, or the key may not be used from this network",
     "413": "Body over 64 KiB",
-    "429": "Held budget could free enough; see `Retry-After`",
+    "429": "Held budget could free enough, or too many requests; see `Retry-After`",
     "480": "Ask the orchestrator for new ticket params; see `Livepeer-Orchestrator-Url`",
     "481": "The orchestrator's price is over a ceiling",
     "482": "No tickets are due",
@@ -82,6 +84,8 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas.pop("ValidationError", None)
     for schema in (ENVELOPE, SIGNED_ADDRESS, PAYMENT_REQUEST, PAYMENT, ORCHESTRATOR):
         schemas[schema["title"]] = schema
+    for name, schema in token_request.schemas().items():
+        schemas.setdefault(name, schema)
     for operations in document["paths"].values():
         for operation in operations.values():
             _use_problem_json(operation)
@@ -111,8 +115,8 @@ def _wire_paths() -> dict[str, Any]:
         _header("Clearinghouse-User", "Whose payment it is, unless the key says."),
         _header("Clearinghouse-Stream", "The stream it belongs to."),
     ]
-    discovery = _operation("Discover orchestrators", orchestrators, ("401", "403", "503"))
-    signature = _operation("Sign our address", _ref("SignedAddress"), ("401", "403", "503"))
+    discovery = _operation("Discover orchestrators", orchestrators, ("401", "403", "429", "503"))
+    signature = _operation("Sign our address", _ref("SignedAddress"), ("401", "403", "429", "503"))
     signature["description"] = "The address of the key's payer: the same for as long as the key lives."
     return {
         "/sign-orchestrator-info": {"post": signature},

@@ -1,24 +1,33 @@
 """What the routes work with, put together once by `services.edge.app`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nats.aio.client import Client
 from starlette.requests import HTTPConnection
 
+from services.edge.admission import Admission
 from services.edge.auth import Authenticator
 from services.edge.discovery import ObservedOrchestrators
 from services.edge.gather import Gatherer
 from services.edge.payer import PayerSignatures
+from services.edge.rules import RuleBook
+from services.edge.tokens import SessionTokens
+from shared.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     client: Client
     authenticator: Authenticator
+    admission: Admission
+    rules: RuleBook
+    tokens: SessionTokens | None  # None: no keys to make them with
     gatherer: Gatherer
     signatures: PayerSignatures
     orchestrators: ObservedOrchestrators
     public_url: str
+    hook_secrets: frozenset[str] = frozenset()  # sha256 in hex of what hooks' callers show
+    clock: Clock = field(default_factory=Clock)
 
 
 def parts_of(connection: HTTPConnection) -> Parts:

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
+from contracts.limits import LimitRow
+
 WIRE_PATHS = frozenset({"/sign-orchestrator-info", "/generate-live-payment", "/discover-orchestrators"})
 FIXED_TEXTS = {500: "Internal Server Error", 503: "Service Unavailable Error"}  # as go-livepeer says
 UNPROCESSABLE = 422
@@ -39,6 +41,9 @@ class Problem(BaseModel):
     detail: str = Field(description="For people.")
     request_id: str = Field(description="Tell us this one when you ask why.")
     errors: list[FieldError] = Field(default_factory=list)
+    limits: list[LimitRow] = Field(
+        default_factory=list, description="Where a limit refused: those that hold, and what is left of each."
+    )
 
 
 class Refused(Exception):  # noqa: N818 (a refusal is an answer, not an error)
@@ -51,6 +56,7 @@ class Refused(Exception):  # noqa: N818 (a refusal is an answer, not an error)
         detail: str,
         *,
         errors: Sequence[FieldError] = (),
+        limits: Sequence[LimitRow] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -58,6 +64,7 @@ class Refused(Exception):  # noqa: N818 (a refusal is an answer, not an error)
         self.code = code
         self.detail = detail
         self.errors = list(errors)
+        self.limits = list(limits)
         self.headers = dict(headers or {})
 
 
@@ -76,6 +83,7 @@ def problem(refused: Refused, request_id: str) -> bytes:
         detail=refused.detail,
         request_id=request_id,
         errors=refused.errors,
+        limits=refused.limits,
     )
     return content.model_dump_json().encode() + b"\n"
 

@@ -1,12 +1,19 @@
 """What the edge is told by its environment."""
 
+import re
+from ipaddress import ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from services.edge.admission import BURST_SECONDS, Paces
+from services.edge.caps import Pace
+from services.edge.tokens import SessionTokens
 from shared.settings import BusSettings
+
+TOKEN_KEYS = re.compile(r"([0-9a-f]{64}(,[0-9a-f]{64})*)?")
 
 
 def _origin(url: str) -> str:
@@ -15,6 +22,18 @@ def _origin(url: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
         raise ValueError("must be http(s)://host[:port] without a path")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _networks(text: str) -> str:
+    for network in filter(None, text.split(",")):
+        ip_network(network.strip())  # raises ValueError with what is wrong
+    return text
+
+
+def _token_keys(text: SecretStr) -> SecretStr:
+    if not TOKEN_KEYS.fullmatch(text.get_secret_value()):
+        raise ValueError("must be keys of 64 hex digits, several by commas")
+    return text
 
 
 class Settings(BusSettings):
@@ -26,10 +45,38 @@ class Settings(BusSettings):
     key_pepper: SecretStr = Field(min_length=32)
     # sha256 in hex of each administrator's key; several by commas, so that they can be rotated.
     admin_key_hashes: str = Field(default="", pattern=r"^([0-9a-f]{64}(,[0-9a-f]{64})*)?$")
+    # The same of the secrets that go-livepeer's signers show at `/authorize`.
+    hook_secret_hashes: str = Field(default="", pattern=r"^([0-9a-f]{64}(,[0-9a-f]{64})*)?$")
     signer_partitions: int = Field(default=1, ge=1)
     payment_timeout_seconds: float = Field(default=1.8, gt=0)  # the SDK gives up after 5
     payments_waiting_max: int = Field(default=1_000, ge=1)  # per partition
     connections_max: int = Field(default=5_000, ge=1)
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""  # CIDR, several by commas
+    unknown_per_second: float = Field(default=10, ge=0)  # without a valid key, of an address; 0: no cap
+    unknown_burst: int = Field(default=100, ge=1)
+    payments_per_second_per_key: int = Field(default=2_000, ge=0)  # of this process; 0: no cap
+    # In hex, several by commas: the first signs session tokens, all verify. None: there are no tokens.
+    token_keys: Annotated[SecretStr, AfterValidator(_token_keys)] = SecretStr("")
+    token_issuer: Annotated[str, AfterValidator(_origin)] | None = None  # None: the public URL
 
     def administrators(self) -> frozenset[str]:
         return frozenset(filter(None, self.admin_key_hashes.split(",")))
+
+    def proxies(self) -> list[str]:
+        return [network.strip() for network in self.trusted_proxies.split(",") if network.strip()]
+
+    def paces(self) -> Paces:
+        unknown, payments = self.unknown_per_second, self.payments_per_second_per_key
+        return Paces(
+            unknown=Pace(unknown, self.unknown_burst) if unknown else None,
+            payments=Pace(payments, payments * BURST_SECONDS) if payments else None,
+        )
+
+    def session_tokens(self) -> SessionTokens | None:
+        keys = [bytes.fromhex(key) for key in self.token_keys.get_secret_value().split(",") if key]
+        if not keys:
+            return None
+        return SessionTokens(keys, issuer=self.token_issuer or self.public_url, clock=self.clock())
+
+    def hook_secrets(self) -> frozenset[str]:
+        return frozenset(filter(None, self.hook_secret_hashes.split(",")))

@@ -12,15 +12,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from contracts.accounts import Identity
 from contracts.signer import GeneratePayment, PaymentRefusedAnswer, PaymentSignedAnswer
 from services.edge import keys
-from services.edge.auth import AccountHeld, KeyRefused, NotReadyError
+from services.edge.auth import AuthenticationRefused, NotReadyError
 from services.edge.discovery import OrchestratorsUnknownError
 from services.edge.gate import Headers
 from services.edge.line import Unanswered
-from services.edge.parts import Parts, parts_of
+from services.edge.parts import parts_of
 from services.edge.problems import FIXED_TEXTS, WireRefusal, envelope
+from services.edge.tokens import token_id_of
 from shared.bus import CommandRefusedError, ServiceUnavailableError
 
 OPAQUE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -43,6 +43,11 @@ class WireRoute:
         request = Request(scope, receive)
         try:
             response = await self._handler(request)
+        except NotReadyError:
+            response = refuse(request, _unavailable())
+        except AuthenticationRefused as refused:
+            kept_out = WireRefusal(refused.status, str(refused), refused.headers)
+            response = refuse(request, kept_out)
         except WireRefusal as refusal:
             response = refuse(request, refusal)
         await response(scope, receive, send)
@@ -74,7 +79,7 @@ def refuse(request: Request, refusal: WireRefusal) -> Response:
 
 async def sign_orchestrator_info(request: Request) -> Response:
     parts = parts_of(request)
-    identity = await _authenticate(request, parts)
+    identity = await parts.admission.admit(request.scope)
     try:
         signed = await parts.signatures.get(identity.account_id, identity.payer)
     except (ServiceUnavailableError, CommandRefusedError) as problem:
@@ -84,18 +89,21 @@ async def sign_orchestrator_info(request: Request) -> Response:
 
 async def generate_live_payment(request: Request) -> Response:
     parts = parts_of(request)
-    identity = await _authenticate(request, parts)
+    identity = await parts.admission.admit(request.scope)
     head, body = request.scope["head"], request.scope["body"]
+    user_id = identity.user_id or _opaque_id(head, b"clearinghouse-user")
+    parts.admission.count_payment(identity, user_id, request.scope)
     payment = GeneratePayment(
         request_id=request.scope["request_id"],
         account_id=identity.account_id,
         key_id=identity.key_id,
-        user_id=identity.user_id or _opaque_id(head, b"clearinghouse-user"),
+        user_id=user_id,
         stream_id=_opaque_id(head, b"clearinghouse-stream"),
         job_id=_opaque_id(head, b"idempotency-key"),
         user_bound=identity.user_id is not None,
         body=_text(body),
         payer=identity.payer,
+        token_id=token_id_of(identity),
     )
     outcome = await parts.gatherer.generate(payment, len(body))
     if isinstance(outcome, PaymentSignedAnswer):
@@ -105,25 +113,12 @@ async def generate_live_payment(request: Request) -> Response:
 
 async def discover_orchestrators(request: Request) -> Response:
     parts = parts_of(request)
-    await _authenticate(request, parts)
+    await parts.admission.admit(request.scope)
     try:
         found = parts.orchestrators.find(request.query_params.getlist("caps"))
     except OrchestratorsUnknownError as problem:
         raise _unavailable() from problem
     return Response(found + b"\n", media_type="application/json")
-
-
-async def _authenticate(request: Request, parts: Parts) -> Identity:
-    try:
-        identity = await parts.authenticator.authenticate(request.scope["head"].get(b"authorization"))
-    except KeyRefused as refused:
-        raise WireRefusal(401, str(refused), {"WWW-Authenticate": "Bearer"}) from refused
-    except AccountHeld as held:
-        raise WireRefusal(403, str(held)) from held
-    except NotReadyError as problem:
-        raise _unavailable() from problem
-    request.scope["account_id"] = identity.account_id
-    return identity
 
 
 def _text(body: bytes) -> str:

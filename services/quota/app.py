@@ -1,32 +1,47 @@
 """Quota's composition root: `python -m services.quota.app`."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+import structlog
 import uvloop
+from eventsourcing.persistence import PersistenceError
+from faststream.nats import NatsBroker
 from nats.aio.client import Client
 
 from contracts.accounts import AccountOpened, AccountResumed, AccountSuspended, ApiKeyRevoked
 from contracts.deposit_watcher import FundsObserved, RoundChanged
+from contracts.limits import RULES
 from contracts.signer import PaymentSigned, SessionClosed, TicketRecovered
 from contracts.streams import CONSUMERS
+from services.quota import handlers, limit_handlers, stream_handlers
 from services.quota.application import Quota
+from services.quota.authorizing import Authorizing
 from services.quota.closing import Closing
-from services.quota.handlers import router
+from services.quota.domain.spending import Rate
+from services.quota.limiting import Limiting
 from services.quota.outbox import QuotaOutbox
+from services.quota.rules import RulesWriter
 from services.quota.settings import QuotaSettings
+from services.quota.streaming import Streaming
 from shared import logging
+from shared.bucket import BucketWriter
 from shared.bus import connect, make_broker
+from shared.clock import Clock
 from shared.inbox import Apply, Inbox
 from shared.lease import Lease, lead
 from shared.log import PublicLog
-from shared.money import Wei
+from shared.money import MicroUsd, Wei
 from shared.positions import Positions
 from shared.relay import Relay
 from shared.service import Task, serve, store_answers
 from shared.store import postgres_env
 
 SERVICE = "quota"
+RATE_RETRY_SECONDS = 1.0
+
+log = structlog.get_logger()
 
 
 def inboxes(quota: Quota, client: Client) -> list[Inbox]:
@@ -51,6 +66,35 @@ def inboxes(quota: Quota, client: Client) -> list[Inbox]:
     return [Inbox(consumer, client, quota, *follows[consumer.publisher]) for consumer in mine]
 
 
+def create_tables(quota: Quota, public_log: PublicLog) -> None:
+    public_log.create_tables()
+    Positions(quota).create_tables()
+    quota.allowances.create_tables()
+    quota.rules.create()
+    quota.stream_leases.create_tables()
+    quota.audit.create_tables()
+
+
+def answering(
+    quota: Quota, public_log: PublicLog, clock: Clock, url: str, use_cases: Mapping[str, object]
+) -> NatsBroker:
+    """The broker of quota's commands, and what their handlers work with."""
+    broker = make_broker(SERVICE, url)
+    for each in (handlers.router, limit_handlers.router, stream_handlers.router):
+        broker.include_router(each)
+    context = {
+        "quota": quota,
+        "rules": quota.rules,
+        "audit": quota.audit,
+        "clock": clock,
+        "public_log": public_log,
+        **use_cases,
+    }
+    for name, value in context.items():
+        broker.context.set_global(name, value)
+    return broker
+
+
 async def run(settings: QuotaSettings) -> None:
     logging.configure(SERVICE, settings.log_level)
     clock = settings.clock()
@@ -62,14 +106,10 @@ async def run(settings: QuotaSettings) -> None:
     )
     public_log = PublicLog(quota, QuotaOutbox(quota))
     if settings.create_tables:
-        public_log.create_tables()
-        Positions(quota).create_tables()
-        quota.allowances.create_tables()
-
-    broker = make_broker(SERVICE, url)
-    broker.include_router(router)
-    for name, value in {"quota": quota, "clock": clock, "public_log": public_log}.items():
-        broker.context.set_global(name, value)
+        create_tables(quota, public_log)
+    limiting, streaming = Limiting(quota), Streaming(quota)
+    authorizing = Authorizing(quota, idle_seconds=settings.idle_seconds)
+    use_cases = {"limiting": limiting, "streaming": streaming, "authorizing": authorizing}
     closing = Closing(
         quota.allowances,
         client,
@@ -77,9 +117,13 @@ async def run(settings: QuotaSettings) -> None:
         idle_seconds=settings.idle_seconds,
         retry_seconds=settings.close_retry_seconds,
     )
+    lease = Lease(dsn, SERVICE)  # all grant and limit; one follows the logs, and does what goes on by itself
+    rules = RulesWriter(quota.rules, public_log, BucketWriter(client, RULES, lambda: lease.sure))
+    alone: list[Task] = [closing.run, rules.run, partial(streaming.sweep, clock), partial(authorizing.settle, clock)]
     readers = [inbox.run for inbox in inboxes(quota, client)]
-    lease = Lease(dsn, SERVICE)  # all grant; one follows the logs and takes allowances back
-    tasks: list[Task] = [partial(lead, lease, closing.run, *readers)]
+    tasks: list[Task] = [partial(lead, lease, *alone, *readers)]
+    if settings.usd_per_eth is not None:
+        tasks.append(partial(_observe_rate, quota, settings.rate(), clock))
     if settings.relay:
         tasks.append(Relay(SERVICE, dsn, public_log, client).run)
 
@@ -88,7 +132,7 @@ async def run(settings: QuotaSettings) -> None:
         lease.release()
 
     server = serve(
-        brokers=[broker],
+        brokers=[answering(quota, public_log, clock, url, use_cases)],
         client=client,
         host=settings.http_host,
         port=settings.http_port,
@@ -97,6 +141,19 @@ async def run(settings: QuotaSettings) -> None:
         on_stop=stop,
     )
     await server.serve()
+
+
+async def _observe_rate(quota: Quota, micro_usd_per_eth: MicroUsd, clock: Clock) -> None:
+    """Tell once what the settings say; a store that is away is waited for."""
+    while True:
+        try:
+            rate = Rate(micro_usd_per_eth, "settings", clock.now())
+            await asyncio.to_thread(quota.observe_rate, rate)
+        except PersistenceError as problem:
+            log.warning("rate_waits", problem=repr(problem))
+            await asyncio.sleep(RATE_RETRY_SECONDS)
+        else:
+            await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

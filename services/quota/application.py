@@ -3,11 +3,10 @@
 Command handlers and the readers of other logs run in threads; one lock makes each use case whole.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from threading import RLock
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError
@@ -17,10 +16,24 @@ from contracts.accounts import AccountOpened, AccountResumed, AccountSuspended, 
 from contracts.deposit_watcher import FundsObserved, RoundChanged
 from contracts.message import LogEntry
 from contracts.signer import PaymentSigned, SessionClosed, TicketRecovered
-from services.quota.allowances import AllowanceRow, Allowances
-from services.quota.domain.budget import Ask, Budget
-from services.quota.domain.pool import Pool, PoolUnknown
+from services.quota.allowances import Allowances
+from services.quota.domain.budget import Budget
+from services.quota.domain.granting import Ask, lease
+from services.quota.domain.limit_set import Scope
+from services.quota.domain.plan import Plan
+from services.quota.domain.pool import Pool
+from services.quota.domain.rate import EthRate
 from services.quota.domain.refusal import AllowanceRefusal
+from services.quota.domain.shedding import check_pool
+from services.quota.domain.spending import Rate
+from services.quota.domain.streams import Streams
+from services.quota.domain.sub_budget import SubBudget
+from services.quota.outbox import public_of
+from services.quota.rules import RulesTable
+from services.quota.spends import Spends
+from services.quota.stream_leases import StreamLeases
+from services.quota.work import DEFAULT_PLAN, Work, ids_of, scopes_of
+from shared.audit import Audit, is_audited
 from shared.money import Wei
 from shared.refusal import Refused
 from shared.store import Effect, EventSourced
@@ -47,58 +60,64 @@ class SeveralPools(Refused):
 class Quota(EventSourced):
     name = "quota"
     # A budget with thousands of open sessions is large: written rarely, as it is read after a start only.
-    snapshotting_intervals: ClassVar = {Budget: 2000, Pool: 2000}
+    snapshotting_intervals: ClassVar = {Budget: 2000, Pool: 2000, SubBudget: 2000, Streams: 2000}
 
     def __init__(self, default_spend_limit: Wei, env: EnvType | None = None) -> None:
         super().__init__(env)
         self._default_spend_limit = default_spend_limit
         self._lock = RLock()
+        self._plans = {DEFAULT_PLAN}  # those that accounts were seen to be on
         self.allowances = Allowances(self.recorder)
+        self.rules = RulesTable(self.recorder)
+        self.stream_leases = StreamLeases(self.recorder)
+        self.audit = Audit(self.name, self.recorder)
 
     # Granting
 
     def grant_all(self, asks: Sequence[Ask], now: datetime) -> list[Answer]:
         """Answer all asks with one commit; a repeated ask gets the grant it got before."""
 
-        def decide(work: "Work") -> list[Answer]:
-            return [self._grant(ask, work, now) for ask in asks]
+        def decide(work: Work) -> list[Answer]:
+            return [self._grant(ask, work) for ask in asks]
 
-        accounts = {Budget.create_id(ask.account_id) for ask in asks}
-        return self._do(decide, now, touched=accounts | {Pool.create_id(ask.payer) for ask in asks})
+        scopes = {Scope(ask.account_id) for ask in asks}.union(*map(scopes_of, asks))
+        return self.decide(decide, now, scopes=scopes, payers={ask.payer for ask in asks})
 
-    def _grant(self, ask: Ask, work: "Work", now: datetime) -> Answer:
+    def _grant(self, ask: Ask, work: Work) -> Answer:
         budget = work.budget(ask.account_id)
         if (before := budget.granted_before(ask)) is not None:
             return before
+        books = work.limited_books(ask)
         try:
-            budget.check_may_grant(ask)
+            for each, conditions in books:
+                work.check(each, ask, conditions)
             pool = work.known_pool(ask.payer)
-            pool.check_may_hold(ask.needed)
+            check_pool(pool, ask, work.terms(ask.account_id), budget, books[0][1])
         except AllowanceRefusal as refusal:
-            if refusal.reason == "spend_limit_reached":
-                budget.reach_limit(now)
             return refusal
-        amount = Wei(max(ask.needed, min(ask.wanted, budget.remaining, pool.room())))
-        budget.grant(ask, amount, now)
-        pool.hold(amount, now)
-        work.touch(ask.account_id, ask.session_id, now)
+        wanted = min(lease(ask, each, conditions) for each, conditions in books)
+        amount = Wei(max(ask.needed, min(wanted, pool.room())))
+        work.lease(books, ask, amount)
+        pool.hold(amount, work.now)
         return amount
-
-    def set_spend_limit(self, account_id: str, spend_limit: Wei, now: datetime) -> Budget:
-        def decide(work: "Work") -> Budget:
-            budget = work.budget(account_id)
-            budget.set_spend_limit(spend_limit, now)
-            return budget
-
-        return self._do(decide, now, touched=[Budget.create_id(account_id)])
 
     # Reading
 
+    def read[R](
+        self,
+        look: Callable[[Work], R],
+        now: datetime,
+        *,
+        scopes: Iterable[Scope] = (),
+        also: Iterable[UUID] = (),
+    ) -> R:
+        """What an answer needs, as it is in the store now; nothing that `look` opens is kept."""
+        with self._lock:
+            return look(self._work(now, scopes=list(scopes), also=also))
+
     def budget(self, account_id: str, now: datetime) -> Budget:
         """The account's budget; one that was never asked for has the default limit."""
-        with self._lock:
-            self.catch_up([Budget.create_id(account_id)])
-            return Work(self, self._default_spend_limit, now).budget(account_id)
+        return self.read(lambda work: work.budget(account_id), now, scopes=[Scope(account_id)])
 
     def pool(self, payer: str | None) -> Pool:
         """The pool of this payer, or the only one there is; those whose funds were observed."""
@@ -124,15 +143,28 @@ class Quota(EventSourced):
             found: Pool = self.repository.get(pool_id)
             return found if found.observed_at is not None else None
 
+    def observe_rate(self, rate: Rate) -> None:
+        def decide(work: Work) -> None:
+            known = work.eth_rate()
+            if known is None:
+                work.open_eth_rate(rate)
+            else:
+                known.observe(rate.micro_usd_per_eth, rate.source, rate.observed_at)
+
+        self.decide(decide, rate.observed_at)
+
     # Following other services' logs: `done` moves the position in the same transaction
 
     def follow_spend(self, entries: Sequence[LogEntry], done: Effect) -> None:
         """Move held to spent, and free what closed sessions leave; entries in order."""
 
-        def decide(work: "Work") -> None:
+        def decide(work: Work) -> None:
             spends, recovered = Spends(), Spends(recovered=True)
             for entry in entries:
                 if entry.subject == PaymentSigned.subject:
+                    if not spends.may_take(entry.at):
+                        spends.book(work)
+                        spends = Spends()
                     spends.add(entry.event, entry.at)
                 elif entry.subject == TicketRecovered.subject:
                     recovered.add(entry.event, entry.at)
@@ -143,16 +175,16 @@ class Quota(EventSourced):
             spends.book(work)
             recovered.book(work)
 
-        self._do(decide, entries[-1].at, done, touched=_touched(entries))
+        self._follow(decide, entries, done)
 
     def follow_accounts(self, entries: Sequence[LogEntry], done: Effect) -> None:
-        def decide(work: "Work") -> None:
+        def decide(work: Work) -> None:
             for entry in entries:
                 self._follow_account(entry, work)
 
-        self._do(decide, entries[-1].at, done, touched=_touched(entries))
+        self._follow(decide, entries, done)
 
-    def _follow_account(self, entry: LogEntry, work: "Work") -> None:
+    def _follow_account(self, entry: LogEntry, work: Work) -> None:
         budget = work.budget(str(entry.event["account_id"]))
         match entry.subject:
             case AccountOpened.subject:
@@ -165,39 +197,56 @@ class Quota(EventSourced):
             case ApiKeyRevoked.subject:
                 key_id = str(entry.event["key_id"])
                 budget.revoke_key(key_id, entry.at)
-                work.effects.append(self.allowances.withdraw(budget.account_id, key_id))
+                work.effects.append(self.allowances.withdraw(budget.account_id, key_id=key_id))
 
     def follow_funds(self, entries: Sequence[LogEntry], done: Effect) -> None:
-        def decide(work: "Work") -> None:
+        def decide(work: Work) -> None:
             for entry in entries:
                 if entry.subject == FundsObserved.subject:
-                    work.observe_funds(FundsObserved.model_validate(entry.event), entry.at)
+                    funds = FundsObserved.model_validate(entry.event)
+                    work.observe_funds(funds, entry.at, self.allowances.payers())
                 elif entry.subject == RoundChanged.subject:
                     changed = RoundChanged.model_validate(entry.event)
                     for payer in {*self.allowances.payers(), *work.payers}:
                         pool = work.pool(payer)
                         pool.change_round(changed.round, changed.ticket_validity_rounds, entry.at)
 
-        self._do(decide, entries[-1].at, done)
+        self._follow(decide, entries, done)
 
-    def _do[R](
+    def _follow(self, decide: Callable[[Work], None], entries: Sequence[LogEntry], done: Effect) -> None:
+        accounts = {entry.event.get("account_id") for entry in entries}
+        payers = {entry.event.get("payer") for entry in entries}
+        self.decide(
+            decide,
+            entries[-1].at,
+            done,
+            scopes=[Scope(account_id) for account_id in accounts if isinstance(account_id, str)],
+            payers=[payer for payer in payers if isinstance(payer, str)],
+        )
+
+    # Deciding and saving as one
+
+    def decide[R](
         self,
-        decide: Callable[["Work"], R],
+        decide: Callable[[Work], R],
         now: datetime,
         *effects: Effect,
-        touched: Iterable[UUID] = (),
+        scopes: Iterable[Scope] = (),
+        payers: Iterable[str] = (),
+        also: Iterable[UUID] = (),
     ) -> R:
-        """Decide and save as one; a version conflict with another replica decides anew.
+        """A version conflict with another replica decides anew.
 
-        What other replicas have done to the aggregates that are `touched` is read before.
+        What other replicas have done to `scopes` and `payers` is read before, and to what is in `also`.
         """
+        scopes, payers, also = list(scopes), list(payers), list(also)
         with self._lock:
-            self.catch_up(touched)
             for attempt in range(ATTEMPTS):
-                work = Work(self, self._default_spend_limit, now)
+                work = self._work(now, scopes=scopes, payers=payers, also=also)
                 try:
                     result = decide(work)
-                    self.save(*work.changed(), effects=[*effects, *work.effects, *work.table_effects()])
+                    tables = [*work.effects, *work.table_effects(), *self._audit_effects(work, now)]
+                    self.save(*work.changed(), effects=[*effects, *tables])
                 except IntegrityError:
                     work.forget()
                     if attempt == ATTEMPTS - 1:
@@ -209,150 +258,26 @@ class Quota(EventSourced):
                     return result
         raise AssertionError  # the loop returns or raises
 
+    def _audit_effects(self, work: Work, now: datetime) -> list[Effect]:
+        """Rows for what somebody changed, if it is that."""
+        told = [public_of(stored, each) for each in work.changed() for stored in each.pending_events]
+        return [self.audit.record(told, now)] if any(map(is_audited, filter(None, told))) else []
 
-def _touched(entries: Sequence[LogEntry]) -> set[UUID]:
-    """The budgets and pools that entries of the signer or of accounts name."""
-    budgets = {Budget.create_id(str(entry.event.get("account_id"))) for entry in entries}
-    payers = {entry.event.get("payer") for entry in entries}
-    return budgets | {Pool.create_id(payer) for payer in payers if isinstance(payer, str)}
-
-
-class Work:
-    """The aggregates and effects of one use case; each aggregate once."""
-
-    def __init__(self, quota: Quota, default_spend_limit: Wei, now: datetime) -> None:
-        self._quota = quota
-        self._default_spend_limit = default_spend_limit
-        self._now = now
-        self._loaded: dict[UUID, Budget | Pool] = {}
-        self._touched: dict[tuple[str, str], datetime] = {}
-        self.effects: list[Effect] = []
-        self.payers: set[str] = set()
-
-    def budget(self, account_id: str) -> Budget:
-        budget_id = Budget.create_id(account_id)
-        found = self._find(budget_id) or Budget(account_id, self._default_spend_limit, timestamp=self._now)
-        assert isinstance(found, Budget)
-        return self._keep(found)
-
-    def pool(self, payer: str) -> Pool:
-        found = self._find(Pool.create_id(payer)) or Pool(payer, timestamp=self._now)
-        assert isinstance(found, Pool)
-        if found.version == 1 and found.pending_events:
-            self.effects.append(self._quota.allowances.know_payer(payer))
-        self.payers.add(payer)
-        return self._keep(found)
-
-    def known_pool(self, payer: str) -> Pool:
-        """The pool of a payer that was heard of; an ask does not open one."""
-        found = self._find(Pool.create_id(payer))
-        if not isinstance(found, Pool):
-            raise PoolUnknown(payer)
-        self.payers.add(payer)
-        return self._keep(found)
-
-    def free(self, closed: SessionClosed, at: datetime) -> None:
-        budget = self.budget(closed.account_id)
-        session = budget.sessions.get(closed.session_id)
-        amount = budget.free(closed.session_id, closed.ask_number, at)
-        if session is not None:
-            self.pool(session["payer"]).hold(Wei(-amount), at)
-        self.touch(closed.account_id, closed.session_id, at)
-
-    def touch(self, account_id: str, session_id: str, at: datetime) -> None:
-        """The table's row of this session is to be what its budget says in the end."""
-        self._touched[account_id, session_id] = at
-
-    def table_effects(self) -> list[Effect]:
-        """Rows of sessions that hold or spent something, and the removal of those that ended."""
-        rows, gone = [], []
-        for (account_id, session_id), at in self._touched.items():
-            session = self.budget(account_id).sessions.get(session_id)
-            if session is None:
-                gone.append((account_id, session_id))
-            else:
-                rows.append(AllowanceRow.of(account_id, session_id, session, at))
-        table = self._quota.allowances
-        return [*([table.put(rows)] if rows else []), *([table.drop(gone)] if gone else [])]
-
-    def observe_funds(self, funds: FundsObserved, at: datetime) -> None:
-        pool = self.pool(funds.payer.lower())
-        if not pool.round:
-            self._catch_up(pool, at)
-        pool.observe_funds(
-            deposit=Wei(funds.deposit),
-            reserve=Wei(funds.reserve),
-            withdraw_round=funds.withdraw_round,
-            now=at,
-        )
-
-    def _catch_up(self, pool: Pool, at: datetime) -> None:
-        """Tell a payer that came later the round which the others know: the next change is a day away."""
-        others = [self.pool(payer) for payer in self._quota.allowances.payers()]
-        newest = max(others, key=lambda other: other.round, default=pool)
-        pool.change_round(newest.round, newest.validity, at)
-
-    def changed(self) -> list[Budget | Pool]:
-        return [aggregate for aggregate in self._loaded.values() if aggregate.pending_events]
-
-    def forget(self) -> None:
-        self._quota.forget(*self._loaded)
-
-    def _find(self, aggregate_id: UUID) -> Budget | Pool | None:
-        if aggregate_id in self._loaded:
-            return self._loaded[aggregate_id]
-        if self._quota.absent([aggregate_id]):
-            return None
-        found: Budget | Pool = self._quota.repository.get(aggregate_id)
-        return found
-
-    def _keep[A: (Budget, Pool)](self, aggregate: A) -> A:
-        self._loaded[aggregate.id] = aggregate
-        return aggregate
-
-
-class Spends:
-    """Sums of a run of payments, so that a batch is one event a budget and one a pool."""
-
-    def __init__(self, *, recovered: bool = False) -> None:
-        self._recovered = recovered  # what they spent nobody holds any more
-        self._by_account: dict[str, dict[str, Wei]] = {}
-        self._by_payer: dict[str, dict[str, Wei]] = {}
-        self._payer_of: dict[str, str] = {}
-        self._at: datetime | None = None
-
-    def add(self, payment: dict[str, Any], at: datetime) -> None:
-        """Read field by field: this runs once per payment. A field amiss raises, to be buried."""
-        cost = int(payment["cost"])
-        session_id, payer = str(payment["session_id"]), str(payment["payer"])
-        sessions = self._by_account.setdefault(str(payment["account_id"]), {})
-        sessions[session_id] = Wei(sessions.get(session_id, 0) + cost)
-        rounds = self._by_payer.setdefault(payer, {})
-        made = str(int(payment["creation_round"]))
-        rounds[made] = Wei(rounds.get(made, 0) + cost)
-        self._payer_of[session_id] = payer
-        self._at = at
-
-    def book(self, work: Work) -> None:
-        """Put the sums into events."""
-        if self._at is None:
-            return
-        released: dict[str, int] = defaultdict(int)
-        for account_id, sessions in self._by_account.items():
-            budget = work.budget(account_id)
-            if self._recovered:
-                budget.record_recovered(sessions, self._at)
-                continue
-            for session_id, released_wei in _record(budget, sessions, self._at):
-                released[self._payer_of[session_id]] += released_wei
-            for session_id in sessions:
-                work.touch(account_id, session_id, self._at)
-        for payer, costs in self._by_payer.items():
-            work.pool(payer).spend(costs, Wei(released[payer]), self._at)
-
-
-def _record(budget: Budget, sessions: dict[str, Wei], at: datetime) -> Iterable[tuple[str, int]]:
-    """Record the spends; how much of what was held each released."""
-    before = {session_id: budget.held_by(session_id) for session_id in sessions}
-    budget.record_spend(sessions, at)
-    return [(session_id, held - budget.held_by(session_id)) for session_id, held in before.items()]
+    def _work(
+        self,
+        now: datetime,
+        *,
+        scopes: Sequence[Scope],
+        payers: Iterable[str] = (),
+        also: Iterable[UUID] = (),
+    ) -> Work:
+        work = Work(self, self.allowances, self._default_spend_limit, now)
+        wanted: list[UUID] = [EthRate.create_id(), *map(Plan.create_id, self._plans), *also]
+        wanted += [unique for scope in scopes for unique in ids_of(scope)]
+        wanted += map(Pool.create_id, payers)
+        work.look_up(wanted)
+        plans = {work.plan_name(scope.account_id) for scope in scopes} - self._plans
+        if plans:
+            self._plans |= plans
+            work.look_up(map(Plan.create_id, plans))
+        return work

@@ -1,5 +1,6 @@
 """From the bus to quota's use cases and back."""
 
+from datetime import datetime
 from typing import Annotated
 
 from faststream import Context
@@ -22,8 +23,11 @@ from contracts.quota import (
     SetSpendLimit,
 )
 from services.quota.application import Answer, Quota
-from services.quota.domain.budget import Ask, Budget
+from services.quota.domain.granting import Ask
+from services.quota.domain.limit_set import Author, Scope
 from services.quota.domain.pool import Pool
+from services.quota.limiting import Limiting
+from services.quota.work import Work
 from shared.clock import Clock
 from shared.log import PublicLog
 from shared.money import Wei
@@ -41,13 +45,18 @@ def grant_allowances(command: GrantAllowances, quota: QuotaHere, clock: ClockHer
 
 
 @router.subscriber(SetSpendLimit.subject, queue="quota")
-def set_spend_limit(command: SetSpendLimit, quota: QuotaHere, clock: ClockHere) -> BudgetView:
-    return _budget(quota.set_spend_limit(command.account_id, Wei(command.spend_limit), clock.now()))
+def set_spend_limit(
+    command: SetSpendLimit, quota: QuotaHere, limiting: Annotated[Limiting, Context()], clock: ClockHere
+) -> BudgetView:
+    now = clock.now()
+    author = Author(command.actor or "unnamed", command.reason or "unspecified")
+    limiting.set_spend_limit(command.account_id, Wei(command.spend_limit), now, author)
+    return _budget(quota, command.account_id, now)
 
 
 @router.subscriber(ReadBudget.subject, queue="quota")
 def read_budget(command: ReadBudget, quota: QuotaHere, clock: ClockHere) -> BudgetView:
-    return _budget(quota.budget(command.account_id, clock.now()))
+    return _budget(quota, command.account_id, clock.now())
 
 
 @router.subscriber(ReadPool.subject, queue="quota")
@@ -74,6 +83,8 @@ def _ask(ask: AllowanceAsk) -> Ask:
         payer=ask.payer,
         needed=Wei(ask.needed),
         wanted=Wei(ask.wanted),
+        user_id=ask.user_id,
+        token_id=ask.token_id,
     )
 
 
@@ -90,15 +101,22 @@ def _answer(answer: Answer) -> AllowanceAnswer:
     )
 
 
-def _budget(budget: Budget) -> BudgetView:
-    return BudgetView(
-        account_id=budget.account_id,
-        spend_limit=budget.spend_limit,
-        spent=budget.spent,
-        held=budget.held,
-        remaining=budget.remaining,
-        suspended=bool(budget.suspended),
-    )
+def _budget(quota: Quota, account_id: str, now: datetime) -> BudgetView:
+    """What may be spent in all; without such a limit, what was spent is all there is to tell."""
+
+    def look(work: Work) -> BudgetView:
+        budget, limits = work.budget(account_id), work.limits(Scope(account_id))
+        limit = limits.spend_limit_wei or Wei(0)
+        return BudgetView(
+            account_id=account_id,
+            spend_limit=limit,
+            spent=budget.spent,
+            held=budget.held,
+            remaining=max(0, limit - budget.spent - budget.held),
+            suspended=bool(budget.suspended),
+        )
+
+    return quota.read(look, now, scopes=[Scope(account_id)])
 
 
 def _pool(pool: Pool) -> PoolView:

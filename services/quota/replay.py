@@ -2,25 +2,51 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple, cast
+from uuid import UUID
 
 from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
-from services.quota.allowances import CREATE_TABLES
+from contracts.message import Event
+from services.quota.allowances import CREATE_TABLES, AllowanceRow
 from services.quota.domain.budget import Budget
+from services.quota.domain.limit_set import LimitSet, Scope
+from services.quota.domain.plan import Plan
 from services.quota.domain.pool import Pool
+from services.quota.domain.stops import Stops
+from services.quota.domain.streams import Streams
+from services.quota.outbox import public_of
+from services.quota.rules import CREATE_RULES_TABLE, entry_of, entry_of_stop
+from services.quota.stream_leases import CREATE_STREAMS_TABLE
+from shared.audit import AUDIT_TABLE, CREATE_AUDIT_TABLE, ToldAs, with_audit
 from shared.folding import ByAggregate, DomainEvent, Events, Fold
 from shared.replay import Replay, main
 from shared.table_copies import Table
 
+# Of the changes that somebody made, and of whose they are.
+AUDITED = (
+    Budget.Opened.TOPIC,
+    Budget.CreditGranted.TOPIC,
+    Budget.CreditVoided.TOPIC,
+    LimitSet.Opened.TOPIC,
+    LimitSet.LimitsSet.TOPIC,
+    LimitSet.PlanAssigned.TOPIC,
+    LimitSet.TimeZoneSet.TOPIC,
+    Plan.Opened.TOPIC,
+    Plan.TermsSet.TOPIC,
+    Stops.StopSet.TOPIC,
+    Stops.StopLifted.TOPIC,
+)
 INSERT_ALLOWANCES = """
-INSERT INTO {} (account_id, session_id, key_id, payer, number, granted, spent, last_at, withdrawn)
+INSERT INTO {} (account_id, session_id, key_id, payer, number, granted, spent, last_at, user_id,
+    token_id, ends_at, withdrawn)
 SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::numeric[],
-    %s::numeric[], %s::timestamptz[], %s::boolean[])
+    %s::numeric[], %s::timestamptz[], %s::text[], %s::text[], %s::timestamptz[], %s::boolean[])
 """
 
 
@@ -33,6 +59,9 @@ class Allowance(NamedTuple):
     granted: int
     spent: int
     last_at: datetime
+    user_id: str | None
+    token_id: str | None
+    ends_at: datetime | None
     withdrawn: bool
 
 
@@ -52,10 +81,11 @@ class BudgetFold:
             case Budget.SpendRecorded():
                 self._touch(event.spends, event.timestamp)
             case Budget.Suspended():
-                self._withdraw(self.allowances)
+                self._withdraw(Scope(self.account_id))
             case Budget.KeyRevoked():
-                held = [held for held in self.allowances.values() if held.key_id == event.key_id]
-                self._withdraw([held.session_id for held in held])
+                self._withdraw(Scope(self.account_id, key_id=event.key_id))
+            case Budget.LeasesTakenBack():
+                self._withdraw(Scope(self.account_id, event.user_id, event.key_id, event.token_id))
 
     def _touch(self, session_ids: Iterable[str], at: datetime) -> None:
         assert self._budget is not None
@@ -65,17 +95,55 @@ class BudgetFold:
             if session is None:
                 self.allowances.pop(session_id, None)
                 continue
-            self.allowances[session_id] = Allowance(
-                account_id=self.account_id,
-                session_id=session_id,
-                **{name: session[name] for name in ("key_id", "payer", "number", "granted", "spent")},
-                last_at=at,
-                withdrawn=before is not None and before.withdrawn,
-            )
+            row = AllowanceRow.of(self.account_id, session_id, session, at)
+            withdrawn = before is not None and before.withdrawn
+            self.allowances[session_id] = Allowance(**asdict(row), withdrawn=withdrawn)
 
-    def _withdraw(self, session_ids: Iterable[str]) -> None:
-        for session_id in list(session_ids):
-            self.allowances[session_id] = self.allowances[session_id]._replace(withdrawn=True)
+    def _withdraw(self, scope: Scope) -> None:
+        for session_id, held in self.allowances.items():
+            if scope.has(held._asdict()):
+                self.allowances[session_id] = held._replace(withdrawn=True)
+
+
+class RulesFold:
+    """The entries of the `rules` table that an aggregate stands for."""
+
+    def __init__(self) -> None:
+        self._aggregate: LimitSet | Plan | Stops | None = None
+
+    def apply(self, event: DomainEvent) -> None:
+        self._aggregate = cast("Any", event).mutate(self._aggregate)
+
+    def entries(self) -> list[tuple[str, str]]:
+        match self._aggregate:
+            case Stops() as stops:
+                return [entry_of_stop(stop) for stop in stops.stops.values()]
+            case LimitSet() | Plan() as found:
+                return [entry for entry in (entry_of(found),) if entry[1]]
+        return []
+
+
+class StreamsFold:
+    """The streams of one account that run."""
+
+    def __init__(self) -> None:
+        self._streams: Streams | None = None
+
+    def apply(self, event: DomainEvent) -> None:
+        self._streams = cast("Any", event).mutate(self._streams)
+
+    def rows(self) -> list[tuple[object, ...]]:
+        """What heartbeats said is lost: leases begin anew."""
+        assert self._streams is not None
+        return [
+            (
+                self._streams.account_id,
+                stream_id,
+                *(stream[name] for name in ("user_id", "key_id", "token_id", "app", "job_type")),
+                datetime.fromtimestamp(stream["begun"], UTC),
+            )
+            for stream_id, stream in self._streams.running.items()
+        ]
 
 
 class PoolFold:
@@ -92,6 +160,10 @@ def start(event: DomainEvent) -> Fold | None:
             return BudgetFold(event.account_id)
         case Pool.Opened():
             return PoolFold(event.payer)
+        case Streams.Opened():
+            return StreamsFold()
+        case LimitSet.Opened() | Plan.Opened() | Stops.Opened():
+            return RulesFold()
     return None
 
 
@@ -110,6 +182,25 @@ def _write(names: Mapping[str, Identifier], cursor: Cursor[DictRow], folds: Sequ
         cursor.execute(SQL(INSERT_ALLOWANCES).format(names["allowances"]), columns)
     insert = SQL("INSERT INTO {} SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING").format(names["payers"])
     cursor.execute(insert, (payers,))
+    entries = [entry for fold in folds if isinstance(fold, RulesFold) for entry in fold.entries()]
+    if entries:
+        insert = SQL("INSERT INTO {} VALUES (%s, %s)").format(names["rules"])
+        cursor.executemany(insert, entries)
+    streams = [row for fold in folds if isinstance(fold, StreamsFold) for row in fold.rows()]
+    if streams:
+        insert = SQL("INSERT INTO {} VALUES (%s, %s, %s, %s, %s, %s, %s, %s)").format(names["streams"])
+        cursor.executemany(insert, streams)
+
+
+def telling() -> ToldAs:
+    """Tell what was changed by somebody, and of whom: their aggregates' first events come before."""
+    known: dict[UUID, DomainEvent] = {}
+
+    def told(stored: DomainEvent) -> Event | None:
+        first = known.setdefault(stored.originator_id, stored)
+        return public_of(stored, first)
+
+    return told
 
 
 replay = Replay(
@@ -118,9 +209,12 @@ replay = Replay(
     tables=[
         Table("payers", ("payer",)),
         Table("allowances", ("account_id", "session_id"), untold=("tried_at",)),
+        Table("rules", ("entry",)),
+        Table("streams", ("account_id", "stream_id"), untold=("lease_seconds", "lease_ends_at")),
+        AUDIT_TABLE,
     ],
-    create=CREATE_TABLES,
-    fill=quota_filling,
+    create=CREATE_TABLES + CREATE_RULES_TABLE + CREATE_STREAMS_TABLE + CREATE_AUDIT_TABLE,
+    fill=with_audit(quota_filling, AUDITED, telling),
 )
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """What quota is told by its environment (prefix QUOTA_)."""
 
+from decimal import Decimal
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from shared.money import MicroUsd
 from shared.settings import StoreSettings
 
 
@@ -12,3 +15,9 @@ class QuotaSettings(StoreSettings):
     default_spend_limit_wei: int = Field(default=10_000_000_000_000_000, ge=0)  # 0.01 ETH
     idle_seconds: int = Field(default=120, ge=5)  # after which a session gives its allowance back
     close_retry_seconds: int = Field(default=5, ge=1)
+    # What an ETH is worth, for limits in dollars: without it, whoever has one is granted nothing.
+    usd_per_eth: Decimal | None = Field(default=None, gt=0, decimal_places=6, max_digits=15)
+
+    def rate(self) -> MicroUsd:
+        assert self.usd_per_eth is not None
+        return MicroUsd(int(self.usd_per_eth * 10**6))

@@ -20,6 +20,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from contracts.deposit_watcher import CHAIN
+from contracts.limits import RULES
 from contracts.signer import GeneratePayments
 from services.signer import handlers
 from services.signer.application import Signing
@@ -30,13 +31,14 @@ from services.signer.payer import Payer
 from services.signer.recovery import recovering
 from services.signer.settings import SignerSettings
 from services.signer.state import StateSeal
+from services.signer.watched_rules import WatchedRules
 from shared import logging
 from shared.bucket import BucketReader
 from shared.bus import connect, connection_options, make_broker
 from shared.clock import Clock
 from shared.log import PublicLog
 from shared.relay import Relay
-from shared.service import Task, serve, store_answers
+from shared.service import Check, Task, serve, store_answers
 from shared.store import postgres_env
 
 FENCE_SECONDS = 1.0
@@ -67,7 +69,8 @@ async def run(settings: SignerSettings) -> None:
     clock = settings.clock()
     url, dsn = settings.nats_url.get_secret_value(), settings.postgres_dsn.get_secret_value()
     client = await connect("signer", url)
-    bucket = BucketReader(client, CHAIN)
+    bucket, rules_bucket = BucketReader(client, CHAIN), BucketReader(client, RULES)
+    rules = WatchedRules(rules_bucket)
     stale = timedelta(seconds=settings.chain_stale_seconds)
     payers = [
         Payer(key, WatchedChain(bucket, "0x" + key.address.hex(), clock, stale))
@@ -79,7 +82,9 @@ async def run(settings: SignerSettings) -> None:
         settings.limits(),
         postgres_env(dsn, "signer", create_tables=settings.create_tables),
         adopts_foreign_states=settings.adopt_foreign_states,
+        permits=rules,
     )
+    informed = partial(is_informed, payers, rules)
     public_log = PublicLog(signing, SignerOutbox(signing))
     if settings.create_tables:
         public_log.create_tables()
@@ -92,8 +97,9 @@ async def run(settings: SignerSettings) -> None:
         broker.context.set_global(name, value)
     tasks: list[Task] = [
         bucket.run,
+        rules_bucket.run,
         partial(_watch_fence, signing, clock),
-        partial(_serve_payments, hot_broker, payments, settings.partition, payers),
+        partial(_serve_payments, hot_broker, payments, settings.partition, informed),
     ]
     if settings.relay:
         tasks.append(_relay(settings, signing, public_log, client).run)
@@ -103,7 +109,7 @@ async def run(settings: SignerSettings) -> None:
         host=settings.http_host,
         port=settings.http_port,
         tasks=tasks,
-        checks=[partial(store_answers, public_log.marks), partial(_chain_is_known, payers)],
+        checks=[partial(store_answers, public_log.marks), informed],
         on_stop=signing.close,
     )
     await server.serve()
@@ -121,11 +127,11 @@ def _relay(settings: SignerSettings, signing: Signing, public_log: PublicLog, cl
 
 
 async def _serve_payments(
-    broker: NatsBroker, payments: handlers.Payments, partition: int, payers: Sequence[Payer]
+    broker: NatsBroker, payments: handlers.Payments, partition: int, informed: Check
 ) -> None:
     """The hot path: no validation, no dependency injection, no logger, one message at a time.
 
-    It begins when the chain is known: until then, and from the moment this process is told to stop,
+    It begins when chain and rules are known: until then, and from the moment this process is told to stop,
     the edge finds nobody here and asks another partition's signer.
     """
     subject = f"{GeneratePayments.subject}.{partition}"
@@ -133,7 +139,7 @@ async def _serve_payments(
         subject, queue="signer", max_workers=1, decoder=handlers.read_batch, no_reply=True
     )
     subscriber(payments.answer)
-    while not await _chain_is_known(payers):
+    while not await informed():
         await asyncio.sleep(READY_POLL_SECONDS)
     await broker.start()
     try:
@@ -153,9 +159,9 @@ async def drain(subscriber: LogicSubscriber[Any]) -> None:
         await asyncio.wait_for(subscription.drain(), DRAIN_SECONDS)
 
 
-async def _chain_is_known(payers: Sequence[Payer]) -> bool:
-    """One payer whose funds are unknown must not take the others out of service."""
-    return any(payer.chain() is not None for payer in payers)
+async def is_informed(payers: Sequence[Payer], rules: WatchedRules) -> bool:
+    """Whether rules and chain are known; one payer without funds must not stop the others."""
+    return rules.known and any(payer.chain() is not None for payer in payers)
 
 
 async def _watch_fence(signing: Signing, clock: Clock) -> None:

@@ -10,12 +10,14 @@ import structlog
 from eventsourcing.persistence import IntegrityError, PersistenceError
 from eventsourcing.utils import EnvType
 
+from services.signer.admission import Admission
 from services.signer.batch import Batch
 from services.signer.deciding import AllowanceNeeded, Deciding, Grant
 from services.signer.domain.fence import Fence
 from services.signer.domain.session import PaymentSession
 from services.signer.intent import Intent, PaymentRequest, Reader
 from services.signer.payer import Payer
+from services.signer.permits import UNLIMITED, Permits
 from services.signer.refusal import BadRequestError, PaymentRefusal, refused, unavailable
 from services.signer.rules import Limits
 from services.signer.state import StateSeal
@@ -70,12 +72,14 @@ class Signing(EventSourced):
         env: EnvType | None = None,
         *,
         adopts_foreign_states: bool = False,
+        permits: Permits = UNLIMITED,
     ) -> None:
         super().__init__(env)
         self._payers = {payer.address: payer for payer in payers}
         self._deciding = {address: Deciding(payer, seal, limits) for address, payer in self._payers.items()}
         self.default_payer = payers[0].address
-        self._reader = Reader(seal, self.default_payer, adopts_foreign_states)
+        reader = Reader(seal, self.default_payer, adopts_foreign_states)
+        self._admission = Admission(reader, permits)
         self._upfront = Upfront()
         self._used_at: dict[UUID, datetime] = {}
 
@@ -90,25 +94,27 @@ class Signing(EventSourced):
         Raises PersistenceError if the store cannot be reached: nothing was released then.
         """
         grants = grants or {}
+        intents = [
+            self._admission.admit(request, now, is_counted=i in grants) for i, request in enumerate(requests)
+        ]
         try:
-            return self._attempt(requests, now, grants)
+            return self._attempt(intents, now, grants)
         except IntegrityError:
             # Another replica was faster on one of them: reload, decide and sign again.
-            return [self._sign_alone(request, now, grants.get(i)) for i, request in enumerate(requests)]
+            return [self._sign_alone(intent, now, grants.get(i)) for i, intent in enumerate(intents)]
 
-    def _sign_alone(self, request: PaymentRequest, now: datetime, grant: Grant | None) -> Outcome:
+    def _sign_alone(self, intent: Intent | PaymentRefusal, now: datetime, grant: Grant | None) -> Outcome:
         for _ in range(ATTEMPTS):
             try:
-                [outcome] = self._attempt([request], now, {0: grant} if grant else {})
+                [outcome] = self._attempt([intent], now, {0: grant} if grant else {})
             except IntegrityError:
                 continue
             return outcome
         return unavailable("too_many_conflicts")
 
     def _attempt(
-        self, requests: Sequence[PaymentRequest], now: datetime, grants: Mapping[int, Grant]
+        self, intents: Sequence[Intent | PaymentRefusal], now: datetime, grants: Mapping[int, Grant]
     ) -> list[Outcome]:
-        intents = [self._reader.read(request) for request in requests]
         batch = Batch(self, intents)
         try:
             outcomes = [
@@ -119,7 +125,7 @@ class Signing(EventSourced):
         except BaseException:
             batch.forget()
             raise
-        self._note_upfront(intents, outcomes, now)
+        self._note_signed(intents, outcomes, now)
         telemetry.signed_tickets_total.inc(batch.tickets)
         telemetry.signed_wei_total.inc(batch.cost)
         return outcomes
@@ -136,9 +142,11 @@ class Signing(EventSourced):
             log.error("payer_unknown", payer=intent.payer)
             return unavailable("payer_unknown")
         session = batch.session(intent)
-        if session is not None:
+        if session is not None and intent.refusal is None:
             self._note_use(session.id, now)
         try:
+            if intent.refusal is not None:
+                raise intent.refusal
             if session is None and grant is None:
                 self._upfront.check(intent, now)
             return deciding.decide(intent, batch, now, grant)
@@ -154,12 +162,13 @@ class Signing(EventSourced):
             )
         return refusal
 
-    def _note_upfront(
+    def _note_signed(
         self, intents: Sequence[Intent | PaymentRefusal], outcomes: Sequence[Outcome], now: datetime
     ) -> None:
         for intent, outcome in zip(intents, outcomes, strict=True):
             if isinstance(intent, Intent) and isinstance(outcome, str):
                 self._upfront.note(intent, now)
+                self._admission.note_signed(intent)
 
     def _note_use(self, session_uuid: UUID, now: datetime) -> None:
         if len(self._used_at) >= USES_MAX:

@@ -24,6 +24,7 @@ from services.signer.rules import (
     METERED,
     NONCES_MAX,
     TICKETS_MAX,
+    Ceiling,
     ChainView,
     Limits,
     billable_units,
@@ -51,6 +52,7 @@ class AllowanceNeeded:
     payer: str
     needed: Wei
     wanted: Wei
+    token_id: str | None = None
     optional: bool = False  # nothing is due but what would be paid ahead: a "no" is no refusal
 
 
@@ -201,20 +203,22 @@ class Deciding:
         """Step 11; returns the nonces taken of these params, if any were."""
         chain = self._chain()
         batch.follow_epoch(intent.payer, chain, now)
-        check_params(intent.quote, chain, self._limits, now, batch.fence_block(intent.payer))
+        limits = intent.permit.tighten(self._limits)
+        check_params(intent.quote, chain, limits, now, batch.fence_block(intent.payer))
         return batch.sequence(intent)
 
     def _check_price(self, intent: Intent, paid: PaymentSession | None) -> None:
         """Steps 13 to 15."""
         body, asked = intent.body, read_capabilities(intent.body.capabilities)
-        check_price(
-            intent.quote.price,
-            [
-                (self._limits.max_prices.of(asked), "configured maximum price"),
-                (read_max_price(body.max_price, body.job_type), "request maxPrice"),
-                (paid.price if paid else None, "initial session price"),
-            ],
+        wire = (
+            (self._limits.max_prices.of(asked), "configured maximum price"),
+            (read_max_price(body.max_price, body.job_type), "request maxPrice"),
+            (paid.price if paid else None, "initial session price"),
         )
+        ceilings = [Ceiling(price, source) for price, source in wire if price is not None]
+        if intent.permit.scopes:
+            ceilings += intent.permit.ceilings(body.job_type, body.capabilities)
+        check_price(intent.quote.price, ceilings)
 
     def _due(self, intent: Intent, session: PaymentSession | None, units: int, *, lost: bool) -> Due:
         """Steps 14 to 16: how many tickets are due; those ahead are cut to what the caps allow."""
@@ -250,6 +254,7 @@ class Deciding:
             account_id=request.account_id,
             user_id=request.user_id,
             key_id=request.key_id,
+            token_id=request.token_id,
             session_id=intent.session_id,
             number=session.asks + 1 if session else 1,
             payer=self._payer.address,
@@ -311,6 +316,7 @@ class Deciding:
             orchestrator="0x" + intent.quote.orchestrator.hex(),
             price_per_unit=price.price_per_unit,
             pixels_per_unit=price.pixels_per_unit,
+            token_id=intent.request.token_id,
             timestamp=now,
         )
         return session

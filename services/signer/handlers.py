@@ -78,6 +78,7 @@ def _request(command: GeneratePayment) -> PaymentRequest:
         payer=command.payer,
         job_id=command.job_id,
         user_bound=command.user_bound,
+        token_id=command.token_id,
     )
 
 
@@ -183,6 +184,7 @@ class Payments:
                     account_id=wish.account_id,
                     user_id=wish.user_id,
                     key_id=wish.key_id,
+                    token_id=wish.token_id,
                     session_id=wish.session_id,
                     number=wish.number,
                     payer=wish.payer,

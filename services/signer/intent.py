@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from services.signer.foreign import ForeignState, read_foreign
 from services.signer.parsing import PaymentBody, parse_body
+from services.signer.permits import UNLIMITED_PERMIT, Permit
 from services.signer.quote import Quote, parse_quote
 from services.signer.refusal import BadRequestError, PaymentRefusal, refused
 from services.signer.state import Reference, StateSeal
@@ -26,6 +27,7 @@ class PaymentRequest:
     payer: str | None = None  # the credential's; None: the signer's first
     job_id: str | None = None  # the client's word for what it pays upfront
     user_bound: bool = False  # the key is the user's own
+    token_id: str | None = None  # the session token shown in the key's place
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Intent:
     reference: Reference | None  # none: the first payment of a session
     foreign: ForeignState | None  # the reference is a state of go-livepeer's
     digest: str
+    permit: Permit = UNLIMITED_PERMIT
+    refusal: PaymentRefusal | None = None  # it is not to be signed, whatever its session is
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +54,14 @@ class Reader:
     default_payer: str
     adopts_foreign_states: bool = False
 
-    def read(self, request: PaymentRequest) -> Intent | PaymentRefusal:
+    def read(self, request: PaymentRequest, permit: Permit = UNLIMITED_PERMIT) -> Intent | PaymentRefusal:
         """What a request wants, or why it cannot be read."""
         try:
-            return self._read(request)
+            return self._read(request, permit)
         except BadRequestError as problem:
             return refused(400, "bad_request", str(problem))
 
-    def _read(self, request: PaymentRequest) -> Intent:
+    def _read(self, request: PaymentRequest, permit: Permit) -> Intent:
         payer = request.payer or self.default_payer
         body = parse_body(request.body)
         quote = parse_quote(body.orchestrator)
@@ -67,12 +71,13 @@ class Reader:
         elif body.manifest_id:
             # A first request is idempotent on these (design §4.3).
             owner = [request.user_id or ""] if request.user_bound else []
+            owner += [request.token_id] if request.user_bound and request.token_id else []
             named = (request.account_id, body.manifest_id, quote.rand_hash_hex)
             session_id = self.seal.derive_id(*named, *owner)
         else:
             session_id = self.seal.derive_id(request.account_id, "request", request.request_id)
         digest = b64encode(sha256(request.body.encode()).digest()[:16]).decode()
-        return Intent(request, payer, body, quote, session_id, reference, foreign, digest)
+        return Intent(request, payer, body, quote, session_id, reference, foreign, digest, permit)
 
     def _reference(
         self, request: PaymentRequest, body: PaymentBody, payer: str

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
+from typing import NamedTuple
 
 from contracts.livepeer.capabilities import MaxPrices
 from services.signer.domain.session import PRELOAD_SECONDS
@@ -27,7 +28,7 @@ METERED = frozenset({"live", "lv2v"})  # billed by time; only these get a spare 
 PIXELS_PER_SECOND = 1280 * 720 * 30
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # by identity: what is made of them is kept
 class Limits:
     """What this signer accepts at most, whoever asks (protocol §6.1, flags of go-livepeer)."""
 
@@ -36,6 +37,7 @@ class Limits:
     deposit_multiplier: int = 1
     max_prices: MaxPrices = field(default_factory=MaxPrices)
     recipients: frozenset[bytes] | None = None
+    max_face_value: Wei | None = None
     credit_ahead: timedelta = timedelta(0)  # what a running metered session is paid ahead
 
 
@@ -112,6 +114,8 @@ def _check_payer(quote: Quote, chain: ChainView, limits: Limits) -> None:
     if chain.deposit == 0:
         raise _cannot_refresh("no sender deposit")
     face_value_max = chain.deposit // limits.deposit_multiplier
+    if limits.max_face_value is not None:
+        face_value_max = min(face_value_max, limits.max_face_value)
     if quote.face_value > face_value_max:
         raise _cannot_refresh(f"ticket faceValue {quote.face_value} > max faceValue {face_value_max}")
 
@@ -144,15 +148,21 @@ def _pixels(elapsed: timedelta) -> int:
     return int(PIXELS_PER_SECOND * (whole + rest.microseconds * 1000 / 1e9))
 
 
-def check_price(price: Fraction, ceilings: Sequence[tuple[Fraction | None, str]]) -> None:
+class Ceiling(NamedTuple):
+    price: Fraction
+    source: str
+    reason: str = "price_too_high"
+
+
+def check_price(price: Fraction, ceilings: Sequence[Ceiling]) -> None:
     """Step 15: the lowest of the ceilings that there are, the first of equals. Equality passes."""
-    present = [(ceiling, source) for ceiling, source in ceilings if ceiling is not None]
-    if not present:
+    if not ceilings:
         return
-    lowest, source = min(present, key=lambda entry: entry[0])
-    if price > lowest:
-        shown, most = float_string(price, 3), float_string(lowest, 3)
-        raise refused(481, "price_too_high", f"orchestrator price {shown} exceeds {source} ceiling {most}")
+    lowest = min(ceilings, key=lambda ceiling: ceiling.price)
+    if price > lowest.price:
+        shown, most = float_string(price, 3), float_string(lowest.price, 3)
+        text = f"orchestrator price {shown} exceeds {lowest.source} ceiling {most}"
+        raise refused(481, lowest.reason, text)
 
 
 def read_max_price(asked: MaxPrice | None, job_type: str) -> Fraction | None:

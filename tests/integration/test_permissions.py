@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from contracts.accounts import IDENTITIES
+from contracts.audit import ReadAudit, read_audit_subject
 from contracts.deposit_watcher import CHAIN
 from contracts.discovery import ORCHESTRATORS
 from contracts.generate import MODULES, messages_of
+from contracts.limits import RULES
 from contracts.message import Command, Event, ReadLog, read_log_subject
 from contracts.signer import GeneratePayments
 from contracts.streams import (
@@ -43,39 +45,59 @@ SECONDS = 10
 # Subject -> who may publish there.
 COMMANDS = {
     "cmd.accounts.find_identity.v1": "edge",
-    "cmd.accounts.get_account.v1": "edge",
-    "cmd.accounts.issue_api_key.v1": "edge",
-    "cmd.accounts.list_accounts.v1": "edge",
-    "cmd.accounts.list_api_keys.v1": "edge",
-    "cmd.accounts.open_account.v1": "edge",
+    "cmd.accounts.get_account.v1": "cli edge",
+    "cmd.accounts.issue_api_key.v1": "cli edge",
+    "cmd.accounts.list_accounts.v1": "cli edge",
+    "cmd.accounts.list_api_keys.v1": "cli edge",
+    "cmd.accounts.open_account.v1": "cli edge",
+    "cmd.accounts.read_audit.v1": "cli edge",
     "cmd.accounts.read_log.v1": "edge quota",
-    "cmd.accounts.resume_account.v1": "edge",
-    "cmd.accounts.revoke_api_key.v1": "edge",
-    "cmd.accounts.set_payer.v1": "edge",
-    "cmd.accounts.suspend_account.v1": "edge",
+    "cmd.accounts.resume_account.v1": "cli edge",
+    "cmd.accounts.revoke_api_key.v1": "cli edge",
+    "cmd.accounts.set_payer.v1": "cli edge",
+    "cmd.accounts.suspend_account.v1": "cli edge",
     "cmd.deposit_watcher.read_log.v1": "quota",
-    "cmd.deposit_watcher.read_redemptions.v1": "edge",
-    "cmd.metering.list_sessions.v1": "edge",
-    "cmd.metering.query_usage.v1": "edge",
+    "cmd.deposit_watcher.read_redemptions.v1": "cli edge",
+    "cmd.metering.list_sessions.v1": "cli edge",
+    "cmd.metering.query_usage.v1": "cli edge",
     "cmd.metering.read_log.v1": "edge",
+    "cmd.quota.assign_plan.v1": "cli edge",
+    "cmd.quota.authorize_payment.v1": "edge",
+    "cmd.quota.beat_stream.v1": "edge",
+    "cmd.quota.begin_stream.v1": "edge",
+    "cmd.quota.end_stream.v1": "cli edge",
     "cmd.quota.grant_allowances.v1": "edge signer",
-    "cmd.quota.list_pools.v1": "edge",
+    "cmd.quota.grant_credit.v1": "cli edge",
+    "cmd.quota.lift_stops.v1": "cli edge",
+    "cmd.quota.list_plans.v1": "cli edge",
+    "cmd.quota.list_pools.v1": "cli edge",
+    "cmd.quota.list_stops.v1": "cli edge",
+    "cmd.quota.list_streams.v1": "cli edge",
+    "cmd.quota.read_audit.v1": "cli edge",
     "cmd.quota.read_budget.v1": "edge",
+    "cmd.quota.read_credit.v1": "cli edge",
+    "cmd.quota.read_limits.v1": "cli edge",
     "cmd.quota.read_log.v1": "edge",
-    "cmd.quota.read_pool.v1": "edge",
+    "cmd.quota.read_pool.v1": "cli edge",
+    "cmd.quota.set_limits.v1": "cli edge",
+    "cmd.quota.set_plan.v1": "cli edge",
     "cmd.quota.set_spend_limit.v1": "edge",
+    "cmd.quota.set_stops.v1": "cli edge",
+    "cmd.quota.set_time_zone.v1": "cli edge",
+    "cmd.quota.void_credit.v1": "cli edge",
     "cmd.signer.close_sessions.v1": "edge quota",
     "cmd.signer.generate_payments.v1.0": "edge",
     "cmd.signer.generate_payments.v1.7": "edge",
     "cmd.signer.read_log.v1": "deposit_watcher edge metering quota",
-    "cmd.signer.read_session.v1": "edge",
-    "cmd.signer.sign_orchestrator_info.v1": "discovery edge",
+    "cmd.signer.read_session.v1": "cli edge",
+    "cmd.signer.sign_orchestrator_info.v1": "cli discovery edge",
 }
 # An event is published by the service whose name is in its subject; a dead letter as well.
 BUCKETS = {  # who writes, who reads
     IDENTITIES: ("accounts", "edge"),
     CHAIN: ("deposit_watcher", "signer"),
     ORCHESTRATORS: ("discovery", "edge"),
+    RULES: ("quota", "edge signer"),
 }
 READERS = {  # stream, durable consumer -> whose it is
     ("SIGNER_EVENTS", "metering-record-usage"): "metering",
@@ -120,7 +142,7 @@ def publishing() -> dict[str, str]:
     for subject in _subjects(Event):
         table[subject] = subject.split(".")[1]
     for service in SERVICES:
-        table[f"dead.{service}"] = service
+        table[f"dead.{service}"] = service if service != "cli" else NOBODY
         table[f"_INBOX_{service}.a"] = NOBODY
     table |= dict.fromkeys(OF_THE_SERVER, NOBODY)
     for stream in [*map(stream_of, PUBLISHERS), DEAD_LETTERS, *(f"KV_{bucket}" for bucket in BUCKETS)]:
@@ -208,11 +230,12 @@ def witness(provisioned: infra.Nats) -> Iterator[Line]:
 
 
 def test_the_tables_know_all_there_is() -> None:
-    commands = _subjects(Command) - {ReadLog.subject, GeneratePayments.subject}
+    commands = _subjects(Command) - {ReadLog.subject, ReadAudit.subject, GeneratePayments.subject}
     logs = {read_log_subject(publisher) for publisher in PUBLISHERS}
+    audits = {read_audit_subject(service) for service in ("accounts", "quota")}
     partitions = {f"{GeneratePayments.subject}.{partition}" for partition in (0, 7)}
 
-    assert set(COMMANDS) == commands | logs | partitions
+    assert set(COMMANDS) == commands | logs | audits | partitions
     assert {bucket: owner for bucket, (owner, _) in BUCKETS.items()} == BUCKET_OWNERS
     assert set(READERS) == {(stream_of(each.publisher), each.durable) for each in CONSUMERS}
 

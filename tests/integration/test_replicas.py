@@ -16,7 +16,7 @@ from contracts.deposit_watcher import FundsObserved
 from contracts.livepeer.payments_pb2 import Payment
 from contracts.message import LogEntry
 from services.quota.application import Quota
-from services.quota.domain.budget import Ask
+from services.quota.domain.granting import Ask
 from services.signer.application import Close, Outcome, Signing
 from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.intent import PaymentRequest
@@ -179,7 +179,7 @@ def test_the_last_of_a_budget_goes_to_one_of_two_quotas(quotas: tuple[Quota, Quo
         answers = [answer for [answer] in together(*calls)]
         assert sorted(isinstance(answer, int) for answer in answers) == [False, True]
         for each in quotas:
-            assert (each.budget(account, NOW).held, each.budget(account, NOW).remaining) == (600, 400)
+            assert (each.budget(account, NOW).held, each.budget(account, NOW).spent) == (600, 0)
 
     for each in quotas:
         assert each.pool(PAYER).held == ROUNDS * 600

@@ -18,7 +18,9 @@ from contracts.accounts import AccountResumed, AccountSuspended
 from contracts.deposit_watcher import FundsObserved, RoundChanged
 from contracts.message import Event, LogEntry
 from services.quota.application import Quota
-from services.quota.domain.budget import Ask, Budget
+from services.quota.domain.budget import Budget
+from services.quota.domain.granting import Ask
+from services.quota.limiting import Limiting
 from services.signer.application import Close
 from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.domain.session import PaymentSession
@@ -182,7 +184,7 @@ class Interleaving:
         self.signer.wait(number)
 
     def step_limit(self, number: int) -> None:
-        self.quota.set_spend_limit(ACCOUNTS[number % 2], Wei(3 * number), self.signer.now)
+        Limiting(self.quota).set_spend_limit(ACCOUNTS[number % 2], Wei(3 * number), self.signer.now)
 
     def step_suspend(self, number: int) -> None:
         self.hear(AccountSuspended(account_id=ACCOUNTS[number % 2], reason="unpaid"))

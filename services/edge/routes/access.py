@@ -6,7 +6,7 @@ from fastapi import Depends, Path, Request
 from fastapi.security import HTTPBearer
 
 from contracts.accounts import Identity
-from services.edge.auth import AccountHeld, Administrator, KeyRefused, NotReadyError
+from services.edge.auth import Administrator, AuthenticationRefused, NotReadyError
 from services.edge.parts import Parts, parts_of
 from services.edge.problems import Refused
 from services.edge.routes.models import AccountId
@@ -16,7 +16,7 @@ ADMIN_KEY = HTTPBearer(
 )
 ANY_KEY = HTTPBearer(
     scheme_name="ApiKey",
-    description="An administrator's key, or an API key of the account itself.",
+    description="An administrator's key, an API key of the account itself, or a session token.",
     auto_error=False,
 )
 
@@ -30,19 +30,9 @@ def parts_of_request(request: Request) -> Parts:
 
 async def caller_of(request: Request) -> Caller:
     try:
-        caller = await parts_of(request).authenticator.authenticate_anybody(
-            request.scope["head"].get(b"authorization")
-        )
-    except KeyRefused as refused:
-        headers = {"WWW-Authenticate": "Bearer"}
-        raise Refused(401, "key_refused", str(refused), headers=headers) from refused
-    except AccountHeld as held:
-        raise Refused(403, "account_suspended", str(held)) from held
-    except NotReadyError as problem:
-        raise unavailable() from problem
-    if isinstance(caller, Identity):
-        request.scope["account_id"] = caller.account_id
-    return caller
+        return await parts_of(request).admission.admit_anybody(request.scope)
+    except AuthenticationRefused as refused:
+        raise kept_out(refused) from refused
 
 
 type AnyCaller = Annotated[Caller, Depends(caller_of)]
@@ -66,6 +56,13 @@ def require_readable(account_id: str, caller: Caller) -> None:
         raise Refused(404, "account_not_found", f"there is no account {account_id}")
     if caller.user_id is not None:
         raise Refused(403, "account_key_needed", "a user's key may not read the whole account")
+
+
+def kept_out(refused: AuthenticationRefused) -> Refused:
+    """Why a credential was not let in, as `/v1` says it."""
+    if isinstance(refused, NotReadyError):
+        return unavailable()
+    return Refused(refused.status, refused.code, str(refused), headers=refused.headers)
 
 
 def unavailable() -> Refused:

@@ -1,34 +1,39 @@
-"""`/v1/accounts`: accounts, their payers, their keys and their limits."""
+"""`/v1/accounts`: accounts, their payers and their keys."""
 
-from base64 import b64encode
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic_core import to_json
 
 from contracts import accounts as contract
 from contracts import quota
+from contracts.api_keys import sdk_token
 from services.edge import keys
 from services.edge.problems import UNPROCESSABLE, FieldError, Refused
 from services.edge.routes import cursor, models
 from services.edge.routes.access import NEEDS_ADMINISTRATOR, NEEDS_KEY, ReadableAccount, TheParts
+from services.edge.routes.actors import TheActor
 from services.edge.routes.models import AccountId
 from shared.bus import CommandRefusedError, ask
 
 router = APIRouter(prefix="/v1/accounts", tags=["Accounts"])
 
+OPENED = "account_opened"  # why its first limit was set
+
 type PathAccountId = Annotated[AccountId, Path()]
 
 
 @router.post("", status_code=201, dependencies=NEEDS_ADMINISTRATOR)
-async def open_account(body: models.NewAccount, parts: TheParts) -> models.Account:
+async def open_account(body: models.NewAccount, parts: TheParts, actor: TheActor) -> models.Account:
     """Open an account. Opening it again changes nothing and answers the same."""
     if body.payer is not None:
         await _require_known(parts, body.account_id, body.payer)
-    command = contract.OpenAccount(account_id=body.account_id, payer=body.payer)
+    command = contract.OpenAccount(account_id=body.account_id, payer=body.payer, actor=actor)
     opened = await ask(parts.client, command, contract.AccountView)
     if body.spend_limit_wei is not None:
-        await _set_limit(parts, body.account_id, body.spend_limit_wei)
+        limit = quota.SetSpendLimit(
+            account_id=body.account_id, spend_limit=int(body.spend_limit_wei), actor=actor, reason=OPENED
+        )
+        await ask(parts.client, limit, quota.BudgetView)
     return _account(opened)
 
 
@@ -52,31 +57,33 @@ async def get_account(account_id: ReadableAccount, parts: TheParts) -> models.Ac
 
 @router.post("/{account_id}/suspend", dependencies=NEEDS_ADMINISTRATOR)
 async def suspend_account(
-    account_id: PathAccountId, body: models.Suspension, parts: TheParts
+    account_id: PathAccountId, body: models.Suspension, parts: TheParts, actor: TheActor
 ) -> models.Account:
     """Suspend an account: its keys are refused at once, and its running sessions stop."""
-    command = contract.SuspendAccount(account_id=account_id, reason=body.reason)
+    command = contract.SuspendAccount(account_id=account_id, reason=body.reason, actor=actor)
     return _account(await ask(parts.client, command, contract.AccountView))
 
 
 @router.post("/{account_id}/resume", dependencies=NEEDS_ADMINISTRATOR)
-async def resume_account(account_id: PathAccountId, parts: TheParts) -> models.Account:
+async def resume_account(account_id: PathAccountId, parts: TheParts, actor: TheActor) -> models.Account:
     """End a suspension."""
-    command = contract.ResumeAccount(account_id=account_id)
+    command = contract.ResumeAccount(account_id=account_id, actor=actor)
     return _account(await ask(parts.client, command, contract.AccountView))
 
 
 @router.put("/{account_id}/payer", dependencies=NEEDS_ADMINISTRATOR)
-async def set_payer(account_id: PathAccountId, body: models.NextPayer, parts: TheParts) -> models.Account:
+async def set_payer(
+    account_id: PathAccountId, body: models.NextPayer, parts: TheParts, actor: TheActor
+) -> models.Account:
     """Choose who pays for the account's next keys. A key keeps the payer it was issued with."""
     await _require_known(parts, account_id, body.payer)
-    command = contract.SetPayer(account_id=account_id, payer=body.payer)
+    command = contract.SetPayer(account_id=account_id, payer=body.payer, actor=actor)
     return _account(await ask(parts.client, command, contract.AccountView))
 
 
 @router.post("/{account_id}/keys", status_code=201, dependencies=NEEDS_ADMINISTRATOR, tags=["Keys"])
 async def issue_key(
-    account_id: PathAccountId, parts: TheParts, body: models.KeyRequest | None = None
+    account_id: PathAccountId, parts: TheParts, actor: TheActor, body: models.KeyRequest | None = None
 ) -> models.IssuedKey:
     """Issue an API key. It is shown in this answer and never again."""
     key = keys.make()
@@ -85,9 +92,10 @@ async def issue_key(
         key_id=key.key_id,
         secret_hash=parts.authenticator.hash(key),
         user_id=body.user_id if body else None,
+        actor=actor,
     )
     issued = await ask(parts.client, command, contract.ApiKeyView)
-    token = sdk_token(parts.public_url, key)
+    token = sdk_token(parts.public_url, key.text)
     return models.IssuedKey(key=_key(issued), api_key=key.text, sdk_token=token)
 
 
@@ -107,38 +115,11 @@ async def list_keys(
 
 @router.delete("/{account_id}/keys/{key_id}", dependencies=NEEDS_ADMINISTRATOR, tags=["Keys"])
 async def revoke_key(
-    account_id: PathAccountId, key_id: Annotated[models.KeyId, Path()], parts: TheParts
+    account_id: PathAccountId, key_id: Annotated[models.KeyId, Path()], parts: TheParts, actor: TheActor
 ) -> models.Key:
     """Revoke a key at once and for ever."""
-    command = contract.RevokeApiKey(account_id=account_id, key_id=key_id)
+    command = contract.RevokeApiKey(account_id=account_id, key_id=key_id, actor=actor)
     return _key(await ask(parts.client, command, contract.ApiKeyView))
-
-
-@router.get("/{account_id}/limits", dependencies=NEEDS_KEY, tags=["Limits"])
-async def read_limits(account_id: ReadableAccount, parts: TheParts) -> models.Limits:
-    """Read what an account may spend, and what is left of it."""
-    await ask(parts.client, contract.GetAccount(account_id=account_id), contract.AccountView)
-    asked = quota.ReadBudget(account_id=account_id)
-    return _limits(await ask(parts.client, asked, quota.BudgetView))
-
-
-@router.put("/{account_id}/limits", dependencies=NEEDS_ADMINISTRATOR, tags=["Limits"])
-async def set_limits(account_id: PathAccountId, body: models.SpendLimit, parts: TheParts) -> models.Limits:
-    """Set what an account may spend in all."""
-    await ask(parts.client, contract.GetAccount(account_id=account_id), contract.AccountView)
-    return _limits(await _set_limit(parts, account_id, body.spend_limit_wei))
-
-
-def sdk_token(public_url: str, key: keys.Key) -> str:
-    """Return what the Livepeer SDK takes as its token: where we are and how to show the key."""
-    headers = {"Authorization": f"Bearer {key.text}"}
-    content = {
-        "signer": public_url,
-        "signer_headers": headers,
-        "discovery": f"{public_url}/discover-orchestrators",
-        "discovery_headers": headers,
-    }
-    return b64encode(to_json(content)).decode()
 
 
 async def _require_known(parts: TheParts, account_id: str, payer: str) -> None:
@@ -152,11 +133,6 @@ async def _require_known(parts: TheParts, account_id: str, payer: str) -> None:
         text = f"{payer} is none of our payers"
         error = FieldError(field="body.payer", message=text)
         raise Refused(UNPROCESSABLE, "unknown_payer", text, errors=[error]) from refused
-
-
-async def _set_limit(parts: TheParts, account_id: str, wei: str) -> quota.BudgetView:
-    command = quota.SetSpendLimit(account_id=account_id, spend_limit=int(wei))
-    return await ask(parts.client, command, quota.BudgetView)
 
 
 def _account(view: contract.AccountView) -> models.Account:
@@ -173,15 +149,4 @@ def _key(view: contract.ApiKeyView) -> models.Key:
         status=view.status,
         issued_at=view.issued_at,
         payer=view.payer,
-    )
-
-
-def _limits(view: quota.BudgetView) -> models.Limits:
-    return models.Limits(
-        account_id=view.account_id,
-        spend_limit_wei=view.spend_limit,
-        spent_wei=view.spent,
-        held_wei=view.held,
-        remaining_wei=view.remaining,
-        suspended=view.suspended,
     )

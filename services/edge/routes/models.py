@@ -83,10 +83,6 @@ class KeyRequest(Body):
     user_id: OpaqueId | None = Field(default=None, description="Bind the key to one user of the account.")
 
 
-class SpendLimit(Body):
-    spend_limit_wei: WeiIn
-
-
 class NextPayer(Body):
     payer: PayerAddress
 
@@ -127,15 +123,6 @@ class IssuedKey(BaseModel):
     key: Key
     api_key: str = Field(description="Send it as `Authorization: Bearer …`.")
     sdk_token: str = Field(description="The ready token for the Livepeer SDK.")
-
-
-class Limits(BaseModel):
-    account_id: str
-    spend_limit_wei: WeiOut
-    spent_wei: WeiOut
-    held_wei: WeiOut = Field(description="Leased to running sessions.")
-    remaining_wei: WeiOut
-    suspended: bool
 
 
 class UsageRow(BaseModel):
@@ -256,13 +243,3 @@ class Redemption(BaseModel):
 class RedemptionPage(BaseModel):
     redemptions: list[Redemption]
     next: str | None = Field(description="Pass it as `cursor` for what follows; null at the end.")
-
-
-class Me(BaseModel):
-    """Whose key this is."""
-
-    role: Literal["administrator", "account"]
-    account_id: str | None = None
-    user_id: str | None = None
-    key_id: str | None = None
-    payer: str | None = Field(default=None, description="Whose tickets it pays with, as long as it lives.")

@@ -1,4 +1,4 @@
-"""What was used: `/v1/usage`, sessions and their timelines, the pools, redemptions, and `/v1/me`."""
+"""What was used: `/v1/usage`, sessions and their timelines, the pools and redemptions."""
 
 from typing import Annotated
 
@@ -6,7 +6,6 @@ from fastapi import APIRouter, Path, Query
 
 from contracts import deposit_watcher, metering, quota, signer
 from contracts.accounts import Identity
-from services.edge.auth import Administrator
 from services.edge.problems import UNPROCESSABLE, FieldError, Refused
 from services.edge.routes import cursor, models
 from services.edge.routes.access import (
@@ -147,20 +146,6 @@ async def list_redemptions(
     page = await ask(parts.client, asked, deposit_watcher.RedemptionPage)
     following = cursor.next_of(page.redemptions, limit, lambda row: [row.redemption_id])
     return models.RedemptionPage(redemptions=[_redemption(row) for row in page.redemptions], next=following)
-
-
-@router.get("/me", dependencies=NEEDS_KEY, tags=["Keys"])
-async def read_me(caller: AnyCaller) -> models.Me:
-    """Say whose key this is."""
-    if isinstance(caller, Administrator):
-        return models.Me(role="administrator")
-    return models.Me(
-        role="account",
-        account_id=caller.account_id,
-        user_id=caller.user_id,
-        key_id=caller.key_id,
-        payer=caller.payer,
-    )
 
 
 async def _usage(parts: TheParts, asked: metering.QueryUsage) -> models.UsagePage:

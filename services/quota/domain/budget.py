@@ -1,40 +1,42 @@
 """Budgets: what an account may spend, what its sessions hold, and what was spent.
 
-What is leased to a session is held, what was paid is spent; held + spent never pass the limit.
+What is leased to a session is held, what was paid is spent; held + spent never pass a limit.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.domain import Aggregate, event
 
-from services.quota.domain.refusal import RETRY_AFTER_SECONDS, AllowanceRefusal
-from shared.money import Wei
+from services.quota.domain import credit
+from services.quota.domain.credit import CreditGrant, GrantKind
+from services.quota.domain.granting import Ask, Conditions, check, next_turn, to_warn_of
+from services.quota.domain.limit_set import Author, Scope
+from services.quota.domain.refusal import AWAY, RETRY_AFTER_SECONDS, AllowanceRefusal
+from services.quota.domain.spending import (
+    CREDIT,
+    WORTH,
+    Rate,
+    Standing,
+    Worth,
+    add_spend,
+    no_spending,
+    standings,
+)
+from shared.money import MicroUsd, Wei
 
 GRANTS_KEPT = 8  # of a session; older ones are closed or spent
 ENDED_KEPT = 1_000  # sessions that gave back what they held: more than copies of asks are late by
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A session's wish; (session_id, number) is its identity."""
-
-    account_id: str
-    key_id: str
-    session_id: str
-    number: int
-    payer: str
-    needed: Wei
-    wanted: Wei
 
 
 class Budget(Aggregate):
     """What one account may spend, and what it has."""
 
     TOPIC = "quota.budget"
-    class_version = 2
+    class_version = 3
 
     class Event(Aggregate.Event):
         TOPIC = "quota.budget.event"
@@ -48,6 +50,22 @@ class Budget(Aggregate):
         TOPIC = "quota.spend_limit_set"
         spend_limit: Wei
 
+    class CreditGranted(Event):
+        TOPIC = "quota.credit_granted"
+        grant_id: str
+        kind: str
+        amount: MicroUsd
+        priority: int
+        expires: int | None  # seconds since 1970
+        actor: str
+        reason: str
+
+    class CreditVoided(Event):
+        TOPIC = "quota.credit_voided"
+        grant_id: str
+        actor: str
+        reason: str
+
     class AllowanceGranted(Event):
         TOPIC = "quota.allowance_granted"
         session_id: str
@@ -55,16 +73,28 @@ class Budget(Aggregate):
         amount: Wei
         key_id: str
         payer: str
+        user_id: str | None = None
+        token_id: str | None = None
+        ends_at: datetime | None = None  # when a window turns, or a grant of credit expires
+        counted_by: list[str] | None = None  # which sub-budgets count it: user, key, token
 
     class SpendRecorded(Event):
         TOPIC = "quota.spend_recorded"
         spends: dict[str, Wei]  # by session
+        time_zone: str = "UTC"
+        micro_usd_per_eth: int = 0  # none was known
+        rate_source: str = ""
+        rate_at: datetime | None = None
 
     class SpendRecovered(Event):
         """Tickets that a restore had lost from the signer's log: spent, and held by no session."""
 
         TOPIC = "quota.spend_recovered"
         spends: dict[str, Wei]  # by session
+        time_zone: str = "UTC"
+        micro_usd_per_eth: int = 0
+        rate_source: str = ""
+        rate_at: datetime | None = None
 
     class AllowanceFreed(Event):
         TOPIC = "quota.allowance_freed"
@@ -72,9 +102,25 @@ class Budget(Aggregate):
         amount: Wei
         ask_number: int  # grants up to it are given back, later ones stay
 
+    class LeasesTakenBack(Event):
+        """Limits changed: what sessions hold is asked back, of all or of those of one of these."""
+
+        TOPIC = "quota.leases_taken_back"
+        user_id: str | None
+        key_id: str | None
+        token_id: str | None
+
     class LimitReached(Event):
         TOPIC = "quota.limit_reached"
         spend_limit: Wei
+        limit: str = "spend_limit_wei"
+        window: int = 0  # when it ends, in seconds since 1970
+
+    class LimitNeared(Event):
+        TOPIC = "quota.limit_neared"
+        limit: str
+        percent: int
+        window: int
 
     class Suspended(Event):
         TOPIC = "quota.budget_suspended"
@@ -94,11 +140,13 @@ class Budget(Aggregate):
     @event(Opened)
     def __init__(self, account_id: str, spend_limit: Wei, timestamp: datetime) -> None:
         self.account_id = account_id
-        self.spend_limit = spend_limit
-        self.spent = Wei(0)
+        self.spend_limit = spend_limit  # by default
+        self.spending = no_spending()
+        self.credit = credit.no_credit()
         self.held = Wei(0)
         self.suspended = ""
-        self.limit_reached = False
+        self.reached: dict[str, list[Any]] = {}  # by limit: in which window, since when, how high it was
+        self.warned: dict[str, list[int]] = {}  # by limit: in which window, and at what percentage
         self.revoked_keys: list[str] = []
         # By session: granted and spent since it was closed last, the last ask, the last grants by
         # the number of their ask, whose key, which payer.
@@ -110,9 +158,33 @@ class Budget(Aggregate):
         """Read snapshots from before late copies of asks were known."""
         state["ended"] = {}
 
+    @staticmethod
+    def upcast_v2_v3(state: dict[str, Any]) -> None:
+        """Read snapshots from before there were other limits than one on all that is spent, in wei."""
+        spending = no_spending()
+        spending["all"][0] = state.pop("spent")
+        state.update(
+            spending=spending,
+            credit=credit.no_credit(),
+            warned={},
+            reached={"spend_limit_wei": [0, 0.0, state["spend_limit"]]} if state.pop("limit_reached") else {},
+        )
+
+    # What it knows
+
     @property
-    def remaining(self) -> Wei:
-        return Wei(max(0, self.spend_limit - self.spent - self.held))
+    def spent(self) -> Wei:
+        return Wei(self.spending["all"][0])
+
+    def standings(self, conditions: Conditions) -> list[Standing]:
+        """Each limit on spend; what is owed beyond prepaid credit as one more."""
+        limits, rate, now = conditions.limits, conditions.rate, conditions.now
+        found = standings(limits, self.spending, self.held, rate=rate, at=now, zone=conditions.zone)
+        if limits.credit_limit_micro_usd is not None:
+            limit = limits.credit_limit_micro_usd * WORTH + credit.prepaid(self.credit, now)
+            held = rate.worth(self.held) if rate else 0
+            found.append(Standing(CREDIT, limit, self.credit["owed"], held, None, in_usd=True))
+        return found
 
     def held_by(self, session_id: str) -> Wei:
         session = self.sessions.get(session_id)
@@ -124,45 +196,75 @@ class Budget(Aggregate):
         grants = session["grants"] if session else {}
         return Wei(grants[str(ask.number)]) if str(ask.number) in grants else None
 
-    def check_may_grant(self, ask: Ask) -> None:
-        if ask.number <= self.ended.get(ask.session_id, 0):
-            # A late copy: its session has closed since, and would never use what it gets.
-            raise AllowanceRefusal(503, "ask_is_over", "Service Unavailable Error", RETRY_AFTER_SECONDS)
+    def counting(self, session_id: str) -> list[Scope]:
+        """Whose sub-budgets count what a session holds and spends."""
+        session = self.sessions.get(session_id, {})
+        return [
+            Scope(self.account_id, **{f"{level}_id": session[f"{level}_id"]})
+            for level in session.get("counted_by", ())
+        ]
+
+    def check_open(self, key_id: str | None) -> None:
+        """Raise AllowanceRefusal if the account is suspended, or the key revoked."""
         if self.suspended:
             raise AllowanceRefusal(403, "account_suspended", f"account is suspended: {self.suspended}")
-        if ask.key_id in self.revoked_keys:
+        if key_id in self.revoked_keys:
             raise AllowanceRefusal(403, "key_revoked", "the API key is revoked")
-        if self.spent + ask.needed > self.spend_limit:
-            text = f"spend limit reached: {self.spent} of {self.spend_limit} wei spent, {ask.needed} needed"
-            raise AllowanceRefusal(402, "spend_limit_reached", text)
-        if ask.needed > self.remaining:
-            held = f"{self.held} wei are held by running sessions"
-            text = f"{held}, {self.remaining} wei are left, {ask.needed} needed"
-            raise AllowanceRefusal(429, "allowance_held", text, RETRY_AFTER_SECONDS)
 
-    def grant(self, ask: Ask, amount: Wei, now: datetime) -> None:
+    def check_may_grant(self, ask: Ask, conditions: Conditions) -> Standing | None:
+        """Raise AllowanceRefusal; returns the limit at which a session that runs has its grace."""
+        if ask.number <= self.ended.get(ask.session_id, 0):
+            # A late copy: its session has closed since, and would never use what it gets.
+            raise AllowanceRefusal(503, "ask_is_over", AWAY, RETRY_AFTER_SECONDS)
+        self.check_open(ask.key_id)
+        return check(ask, f"account {self.account_id}", self, conditions)
+
+    # What may be done with it
+
+    def grant(
+        self, ask: Ask, amount: Wei, now: datetime, *, ends_at: datetime | None, counted_by: Sequence[str]
+    ) -> None:
         self._allowance_granted(
             session_id=ask.session_id,
             number=ask.number,
             amount=amount,
             key_id=ask.key_id,
             payer=ask.payer,
+            user_id=ask.user_id,
+            token_id=ask.token_id,
+            ends_at=ends_at,
+            counted_by=list(counted_by) or None,
             timestamp=now,
         )
 
-    def reach_limit(self, now: datetime) -> None:
-        if not self.limit_reached:
-            self._limit_reached(self.spend_limit, now)
+    def turns_at(self, conditions: Conditions) -> datetime | None:
+        expiry = credit.next_expiry(self.credit, conditions.now)
+        return next_turn(self.standings(conditions), expiry)
 
-    def set_spend_limit(self, spend_limit: Wei, now: datetime) -> None:
-        if spend_limit != self.spend_limit:
-            self._spend_limit_set(spend_limit, now)
+    def reach(self, standing: Standing, now: datetime) -> None:
+        """Note once that a limit was reached: of each window, and of each height of the limit."""
+        if self.reached.get(standing.name, [None] * 3)[::2] != [standing.window, standing.limit]:
+            self._limit_reached(Wei(standing.limit), standing.name, standing.window, now)
 
-    def record_spend(self, spends: dict[str, Wei], now: datetime) -> None:
-        self._spend_recorded(spends, now)
+    def warn(self, conditions: Conditions) -> None:
+        for standing, percent in to_warn_of(self.standings(conditions), self.warned):
+            self._limit_neared(standing.name, percent, standing.window, conditions.now)
 
-    def record_recovered(self, spends: dict[str, Wei], now: datetime) -> None:
-        self._spend_recovered(spends, now)
+    def grant_credit(self, grant: CreditGrant, author: Author, now: datetime) -> None:
+        """Once by its id: a repeat changes nothing. Raises CreditGrantIdTaken or TooManyCreditGrants."""
+        if credit.check_may_add(self.credit, grant, now):
+            self._credit_granted(**asdict(grant), actor=author.actor, reason=author.reason, timestamp=now)
+
+    def void_credit(self, grant_id: str, author: Author, now: datetime) -> None:
+        """Take back what is left of it. Raises CreditGrantNotFound."""
+        if credit.is_valid(credit.find(self.credit, grant_id), now):
+            self._credit_voided(grant_id, author.actor, author.reason, now)
+
+    def record_spend(self, spends: dict[str, Wei], rate: Rate | None, zone: str, now: datetime) -> None:
+        self._spend_recorded(spends, time_zone=zone, **_rated(rate), timestamp=now)
+
+    def record_recovered(self, spends: dict[str, Wei], rate: Rate | None, zone: str, now: datetime) -> None:
+        self._spend_recovered(spends, time_zone=zone, **_rated(rate), timestamp=now)
 
     def free(self, session_id: str, ask_number: int, now: datetime) -> Wei:
         """The session gave back what asks up to this number had brought it; returns how much.
@@ -176,6 +278,13 @@ class Budget(Aggregate):
         self._allowance_freed(session_id, amount, ask_number, now)
         return amount
 
+    def take_back(self, scope: Scope, now: datetime) -> bool:
+        """Whether any session of the scope holds something."""
+        found = any(scope.has(session) for session in self.sessions.values())
+        if found:
+            self._leases_taken_back(scope.user_id, scope.key_id, scope.token_id, now)
+        return found
+
     def suspend(self, reason: str, now: datetime) -> None:
         if not self.suspended:
             self._suspended(reason or "suspended", now)
@@ -188,31 +297,70 @@ class Budget(Aggregate):
         if key_id not in self.revoked_keys:
             self._key_revoked(key_id, now)
 
+    # What happened
+
     @event(AllowanceGranted)
     def _allowance_granted(
-        self, session_id: str, number: int, amount: Wei, key_id: str, payer: str, timestamp: datetime
+        self,
+        session_id: str,
+        number: int,
+        amount: Wei,
+        key_id: str,
+        payer: str,
+        timestamp: datetime,
+        user_id: str | None = None,
+        token_id: str | None = None,
+        ends_at: datetime | None = None,
+        counted_by: list[str] | None = None,
     ) -> None:
         before = self.held_by(session_id)
         session = self.sessions.setdefault(session_id, {"granted": 0, "spent": 0, "grants": {}})
         session["granted"] += amount
-        session.update(number=number, key_id=key_id, payer=payer)
+        session.update(number=number, key_id=key_id, payer=payer, user_id=user_id, token_id=token_id)
+        session["ends"] = ends_at.timestamp() if ends_at is not None else None
+        session["counted_by"] = counted_by or []
         session["grants"][str(number)] = amount
         if len(session["grants"]) > GRANTS_KEPT:
             del session["grants"][next(iter(session["grants"]))]
         self.held = Wei(self.held + self.held_by(session_id) - before)
 
     @event(SpendRecorded)
-    def _spend_recorded(self, spends: dict[str, Wei], timestamp: datetime) -> None:
+    def _spend_recorded(
+        self,
+        spends: dict[str, Wei],
+        time_zone: str = "UTC",
+        micro_usd_per_eth: int = 0,
+        rate_source: str = "",
+        rate_at: datetime | None = None,
+        timestamp: datetime | None = None,
+    ) -> None:
         for session_id, amount in spends.items():
             before = self.held_by(session_id)
             if session_id in self.sessions:
                 self.sessions[session_id]["spent"] += amount
             self.held = Wei(self.held + self.held_by(session_id) - before)
-            self.spent = Wei(self.spent + amount)
+        self._count(spends, time_zone, micro_usd_per_eth, timestamp)
 
     @event(SpendRecovered)
-    def _spend_recovered(self, spends: dict[str, Wei], timestamp: datetime) -> None:
-        self.spent = Wei(self.spent + sum(spends.values()))
+    def _spend_recovered(
+        self,
+        spends: dict[str, Wei],
+        time_zone: str = "UTC",
+        micro_usd_per_eth: int = 0,
+        rate_source: str = "",
+        rate_at: datetime | None = None,
+        timestamp: datetime | None = None,
+    ) -> None:
+        self._count(spends, time_zone, micro_usd_per_eth, timestamp)
+
+    def _count(
+        self, spends: Mapping[str, Wei], zone: str, micro_usd_per_eth: int, at: datetime | None
+    ) -> None:
+        assert at is not None
+        amount = Wei(sum(spends.values()))
+        worth = Worth(amount * micro_usd_per_eth)
+        add_spend(self.spending, amount, worth, at, zone)
+        credit.draw(self.credit, worth, at)
 
     @event(AllowanceFreed)
     def _allowance_freed(self, session_id: str, amount: Wei, ask_number: int, timestamp: datetime) -> None:
@@ -228,14 +376,50 @@ class Budget(Aggregate):
         else:
             del self.sessions[session_id]
 
+    @event(LeasesTakenBack)
+    def _leases_taken_back(
+        self, user_id: str | None, key_id: str | None, token_id: str | None, timestamp: datetime
+    ) -> None:
+        """Nothing is free yet: the signer closes the sessions."""
+
     @event(LimitReached)
-    def _limit_reached(self, spend_limit: Wei, timestamp: datetime) -> None:
-        self.limit_reached = True
+    def _limit_reached(
+        self,
+        spend_limit: Wei,
+        limit: str = "spend_limit_wei",
+        window: int = 0,
+        timestamp: datetime | None = None,
+    ) -> None:
+        assert timestamp is not None
+        self.reached[limit] = [window, timestamp.timestamp(), spend_limit]
+
+    @event(LimitNeared)
+    def _limit_neared(self, limit: str, percent: int, window: int, timestamp: datetime) -> None:
+        self.warned[limit] = [window, percent]
 
     @event(SpendLimitSet)
     def _spend_limit_set(self, spend_limit: Wei, timestamp: datetime) -> None:
         self.spend_limit = spend_limit
-        self.limit_reached = False
+        self.reached.clear()
+
+    @event(CreditGranted)
+    def _credit_granted(
+        self,
+        grant_id: str,
+        kind: str,
+        amount: MicroUsd,
+        priority: int,
+        expires: int | None,
+        actor: str,
+        reason: str,
+        timestamp: datetime,
+    ) -> None:
+        grant = CreditGrant(grant_id, GrantKind(kind), amount, priority, expires)
+        credit.add(self.credit, grant, timestamp)
+
+    @event(CreditVoided)
+    def _credit_voided(self, grant_id: str, actor: str, reason: str, timestamp: datetime) -> None:
+        self.credit["grants"][grant_id]["left"] = 0
 
     @event(Suspended)
     def _suspended(self, reason: str, timestamp: datetime) -> None:
@@ -248,6 +432,17 @@ class Budget(Aggregate):
     @event(KeyRevoked)
     def _key_revoked(self, key_id: str, timestamp: datetime) -> None:
         self.revoked_keys.append(key_id)
+
+
+def _rated(rate: Rate | None) -> dict[str, Any]:
+    """What an event of spend says of its rate; nothing where none was known."""
+    if rate is None:
+        return {}
+    return {
+        "micro_usd_per_eth": rate.micro_usd_per_eth,
+        "rate_source": rate.source,
+        "rate_at": rate.observed_at,
+    }
 
 
 def _granted_after(session: dict[str, Any], ask_number: int) -> int:

@@ -27,7 +27,7 @@ class PaymentSession(Aggregate):
     """
 
     TOPIC = "signer.payment_session"
-    class_version = 3
+    class_version = 4
 
     class Event(Aggregate.Event):
         TOPIC = "signer.payment_session.event"
@@ -50,6 +50,7 @@ class PaymentSession(Aggregate):
         orchestrator: str
         price_per_unit: int
         pixels_per_unit: int
+        token_id: str | None = None
 
     class ManifestNamed(Event):
         TOPIC = "signer.manifest_named"
@@ -131,6 +132,7 @@ class PaymentSession(Aggregate):
         self.continued_at: datetime | None = None
         self.digests: list[str] = []  # of the requests paid last
         self.closed_at: datetime | None = None
+        self.token_id: str | None = None
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
@@ -144,6 +146,11 @@ class PaymentSession(Aggregate):
         state["continued_at"] = None
         state["digests"] = [digest] if (digest := state.get("last_digest")) else []
         state["closed_at"] = None
+
+    @staticmethod
+    def upcast_v3_v4(state: dict[str, Any]) -> None:
+        """Read snapshots from before there were session tokens."""
+        state["token_id"] = None
 
     # What it knows
 
@@ -197,11 +204,14 @@ class PaymentSession(Aggregate):
         orchestrator: str,
         price_per_unit: int,
         pixels_per_unit: int,
+        token_id: str | None = None,
+        *,
         timestamp: datetime,
     ) -> None:
         self.opened_at = timestamp
         self.user_id = user_id
         self.key_id = key_id
+        self.token_id = token_id
         self.stream_id = stream_id
         self.payer = payer
         self.app = app

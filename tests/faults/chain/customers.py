@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from services.quota.application import Quota
-from services.quota.domain.budget import Ask
+from services.quota.domain.granting import Ask
 from services.signer.application import Close, Outcome, Signing
 from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.intent import PaymentRequest

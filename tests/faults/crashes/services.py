@@ -30,6 +30,7 @@ from services.quota.application import Quota
 from services.quota.closing import Closing
 from services.quota.domain.budget import Budget
 from services.quota.domain.pool import Pool
+from services.quota.limiting import Limiting
 from services.quota.outbox import QuotaOutbox
 from services.signer import handlers as signer_handlers
 from services.signer.application import Signing
@@ -245,7 +246,7 @@ class QuotaProcess(Following):
 
     def _set_limit(self, data: bytes) -> Message:
         command = SetSpendLimit.model_validate_json(data)
-        return quota_handlers.set_spend_limit(command, self.quota, self.around.clock)
+        return quota_handlers.set_spend_limit(command, self.quota, Limiting(self.quota), self.around.clock)
 
 
 class MeteringProcess(Following):

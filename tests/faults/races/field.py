@@ -8,7 +8,7 @@ from threading import Barrier
 
 from contracts.message import Event, LogEntry
 from services.quota.application import Answer, Quota
-from services.quota.domain.budget import Ask
+from services.quota.domain.granting import Ask
 from services.quota.domain.refusal import AllowanceRefusal
 from services.signer.application import Outcome, Signing
 from services.signer.deciding import AllowanceNeeded, Grant

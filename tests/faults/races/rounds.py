@@ -11,7 +11,7 @@ from contracts.deposit_watcher import FundsObserved
 from contracts.livepeer.payments_pb2 import Payment
 from contracts.message import ReadLog
 from contracts.signer import PaymentSigned
-from services.quota.domain.budget import Ask
+from services.quota.domain.granting import Ask
 from services.quota.domain.refusal import AllowanceRefusal
 from services.signer.application import Close
 from services.signer.deciding import AllowanceNeeded
@@ -41,8 +41,8 @@ def last_of_a_budget(field: Field, number: int) -> Iterator[str]:
         yield f"the last of a budget: {outcomes}"
     for each in field.quotas:
         budget = each.budget(account, NOW)
-        if (budget.held, budget.remaining) != (LIMIT, 0):
-            yield f"after the last of a budget {budget.held} are held, {budget.remaining} left"
+        if (budget.held, budget.spent) != (LIMIT, 0):
+            yield f"after the last of a budget {budget.held} are held, {budget.spent} spent"
     yield from _spent_budget_is_402(field, account, texts[1 if isinstance(outcomes[0], str) else 0])
 
 

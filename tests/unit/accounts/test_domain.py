@@ -8,6 +8,7 @@ from services.accounts.domain import (
     AccountIdTaken,
     AccountSuspended,
     ApiKey,
+    Author,
     BadId,
     KeyIdTaken,
     TooManyKeys,
@@ -138,3 +139,14 @@ def test_a_payer_of_another_form_is_refused(payer: str) -> None:
         account.set_payer(payer, at=LATER)
     with pytest.raises(BadId, match="payer"):
         Account.open("acme", payer=payer, at=NOW)
+
+
+@pytest.mark.parametrize("actor", ["a b", "a@example.org", "x" * 129, "ä"])
+def test_an_actor_is_an_id_and_no_name(actor: str) -> None:
+    with pytest.raises(BadId, match="actor"):
+        Author(actor, "unpaid")
+
+
+def test_a_reason_is_a_code() -> None:
+    with pytest.raises(BadId, match="reason"):
+        Author("cli", "Because they did not pay")

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,7 +11,7 @@ from eventsourcing.persistence import Notification, StoredEvent
 
 from contracts import accounts as contract
 from services.accounts.domain import Account, ApiKey
-from services.accounts.outbox import AccountsOutbox
+from services.accounts.outbox import AccountsOutbox, public_of
 from shared.store import EventSourced
 from tests.architecture.test_contracts_only_grow import domain_classes
 
@@ -71,3 +72,27 @@ def test_what_was_stored_before_there_were_payers_is_still_told(topic: str, publ
     told, _ = AccountsOutbox(EventSourced().mapper).to_public(notification)
 
     assert told == public
+
+
+def test_what_was_stored_before_changes_had_authors_is_replayed_and_told_without() -> None:
+    mapper = EventSourced().mapper
+    topics = [topic for topic in AccountsOutbox.topics if topic.startswith("accounts.account_")]
+    events: list[Any] = [mapper.to_domain_event(stored(topic, GOLDEN[topic][0])) for topic in topics]
+    account = None
+    for version, event in enumerate(events, start=1):
+        event.__dict__["originator_version"] = version
+        account = event.mutate(account)
+
+    assert account is not None
+    assert (account.suspended, account.version) == (False, len(topics))
+    assert [public_of(event).actor for event in events] == [""] * len(topics)  # type: ignore[union-attr] # each has one
+
+
+def test_an_author_is_told_with_each_change() -> None:
+    mapper = EventSourced().mapper
+    newest = [mapper.to_domain_event(stored(topic, GOLDEN[topic][-1])) for topic in AccountsOutbox.topics]
+
+    told: list[Any] = [public_of(event) for event in newest]
+
+    assert {event.actor for event in told} == {"admin:0a1b2c3d"}
+    assert {event.reason for event in told} == {"asked_for", "unpaid"}

@@ -46,9 +46,20 @@ def test_refusals_are_problems_and_wei_is_text() -> None:
     read_limits = document["paths"]["/v1/accounts/{account_id}/limits"]["get"]
 
     assert list(read_limits["responses"]["404"]["content"]) == ["application/problem+json"]
-    limits = json.dumps(document["components"]["schemas"]["Limits"])
-    assert '"integer"' not in limits
-    assert document["components"]["schemas"]["WeiOut"]["type"] == "string"
+    schemas = document["components"]["schemas"]
+    for name in ("AccountLimits", "LimitValues"):
+        in_wei = {key: field for key, field in schemas[name]["properties"].items() if key.endswith("_wei")}
+        assert in_wei
+        assert '"integer"' not in json.dumps(in_wei)
+    assert schemas["WeiOut"]["type"] == schemas["Wei"]["type"] == "string"
+
+
+def test_answers_about_limits_have_the_rate_limit_fields() -> None:
+    paths = openapi()["paths"]
+    read = paths["/v1/accounts/{account_id}/keys/{key_id}/limits"]["get"]["responses"]["200"]
+    refused = paths["/v1/streams"]["post"]["responses"]["429"]
+
+    assert {*read["headers"]} == {*refused["headers"]} == {"RateLimit", "RateLimit-Policy"}
 
 
 def test_the_page_lists_every_operation_and_loads_nothing() -> None:

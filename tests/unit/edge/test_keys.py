@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.edge import keys
-from services.edge.routes.accounts import sdk_token
+from contracts import api_keys as keys
 
 PEPPER = b"a pepper of thirty-two characters"
 
@@ -52,7 +51,7 @@ def test_the_official_sdk_reads_the_token() -> None:
     from livepeer_gateway.token import parse_token  # noqa: PLC0415 (slow)
 
     key = keys.make()
-    token = sdk_token("https://pay.example.org", key)
+    token = keys.sdk_token("https://pay.example.org", key.text)
 
     parsed = parse_token(token)
     assert parsed["signer"] == "https://pay.example.org"

@@ -1,113 +1,16 @@
 """Budgets and pools: what is granted, held, spent and freed; in memory."""
 
-from datetime import UTC, datetime
-from typing import Any
-
 import pytest
 
 from contracts.accounts import AccountResumed, AccountSuspended, ApiKeyRevoked
-from contracts.deposit_watcher import FundsObserved, RoundChanged
-from contracts.message import Event, LogEntry
-from contracts.signer import PaymentSigned, SessionClosed
-from services.quota.application import Answer, PoolNotFound, Quota
-from services.quota.domain.budget import Ask, Budget
+from contracts.deposit_watcher import RoundChanged
+from contracts.message import LogEntry
+from contracts.signer import PaymentSigned
+from services.quota.application import PoolNotFound
+from services.quota.domain.budget import Budget
 from services.quota.domain.pool import Pool
-from services.quota.domain.refusal import AllowanceRefusal
 from shared.money import Wei
-
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-PAYER, OTHER = "0x" + "11" * 20, "0x" + "22" * 20
-LIMIT = Wei(1000)
-
-
-def nothing(_: Any) -> None:
-    """An effect, where there is no transaction."""
-
-
-class Ledger:
-    """Quota with a funded pool, and what other services say to it."""
-
-    def __init__(self, deposit: int = 10**6) -> None:
-        self.quota = Quota(LIMIT)
-        self.position = 0
-        self.fund(PAYER, deposit)
-
-    def fund(self, payer: str, deposit: int) -> None:
-        self.hear(
-            FundsObserved(
-                payer=payer,
-                deposit=deposit,
-                reserve=10**6,
-                withdraw_round=0,
-                pool_size=100,
-                l1_block=1,
-                block_hash="0x",
-            ),
-            self.quota.follow_funds,
-        )
-
-    def hear(self, event: Event, follow: Any) -> None:
-        self.position += 1
-        entry = LogEntry(
-            epoch=1,
-            position=self.position,
-            previous_position=self.position - 1,
-            subject=event.subject,
-            at=NOW,
-            event=event.model_dump(mode="json"),
-        )
-        follow([entry], nothing)
-
-    def ask(
-        self, session: str = "s1", number: int = 1, *, needed: int = 100, wanted: int = 0, payer: str = PAYER
-    ) -> Answer:
-        wish = Ask("account-1", "key-1", session, number, payer, Wei(needed), Wei(wanted or needed))
-        [answer] = self.quota.grant_all([wish], NOW)
-        return answer
-
-    def refusal(
-        self, session: str = "s1", number: int = 1, *, needed: int = 100, payer: str = PAYER
-    ) -> AllowanceRefusal:
-        answer = self.ask(session, number, needed=needed, payer=payer)
-        assert isinstance(answer, AllowanceRefusal)
-        return answer
-
-    def paid(self, session: str, cost: int, *, made: int = 10, payer: str = PAYER) -> None:
-        payment = PaymentSigned(
-            account_id="account-1",
-            session_id=session,
-            user_id=None,
-            app="app",
-            job_type="live",
-            recipient="0x" + "22" * 20,
-            payer=payer,
-            tickets=1,
-            cost=cost,
-            face_value=1000,
-            win_prob="0x1",
-            units=1,
-            price_per_unit=1,
-            pixels_per_unit=1,
-            creation_round=made,
-        )
-        self.hear(payment, self.quota.follow_spend)
-
-    def closed(self, session: str, spent: int, *, ask_number: int = 1) -> None:
-        closing = SessionClosed(
-            account_id="account-1", session_id=session, spent=spent, ask_number=ask_number
-        )
-        self.hear(closing, self.quota.follow_spend)
-
-    @property
-    def budget(self) -> Budget:
-        return self.quota.budget("account-1", NOW)
-
-    @property
-    def pool(self) -> Pool:
-        return self.quota.pool(PAYER)
-
-    def stand(self) -> tuple[int, int, int]:
-        return self.budget.held, self.budget.spent, self.budget.remaining
+from tests.unit.quota.ledger import NOW, OTHER, PAYER, Ledger, nothing
 
 
 @pytest.fixture
@@ -184,13 +87,15 @@ def test_a_copy_of_an_ask_that_comes_after_the_close_gets_nothing(ledger: Ledger
 def test_snapshots_from_before_late_copies_were_known_are_read(ledger: Ledger) -> None:
     ledger.ask(number=1, needed=500)
     snapshot = Budget.Snapshot.take(ledger.quota.budget("account-1", NOW))
-    assert snapshot.state.pop("class_version") == 2
-    del snapshot.state["ended"]
+    assert snapshot.state.pop("class_version") == 3
+    for later in ("ended", "credit", "warned", "reached"):
+        del snapshot.state[later]
+    snapshot.state.update(spent=snapshot.state.pop("spending")["all"][0], limit_reached=False)
 
     old = snapshot.mutate(None)
 
     assert isinstance(old, Budget)
-    assert (old.ended, old.held) == ({}, 500)
+    assert (old.ended, old.held, old.spent) == ({}, 500, 0)
 
 
 def test_every_number_of_asks_and_closes_frees_what_it_held(ledger: Ledger) -> None:
@@ -203,10 +108,11 @@ def test_every_number_of_asks_and_closes_frees_what_it_held(ledger: Ledger) -> N
     assert ledger.pool.held == 0
 
 
-def test_near_the_limit_a_grant_shrinks_to_what_is_left(ledger: Ledger) -> None:
-    ledger.ask("s1", needed=900)
+def test_near_the_limit_a_lease_is_no_more_than_the_sessions_share(ledger: Ledger) -> None:
+    ledger.ask("s1", needed=880)
 
-    assert ledger.ask("s2", needed=50, wanted=500) == 100
+    assert ledger.ask("s2", needed=50, wanted=500) == 60  # half of what is left, for two run
+    assert ledger.ask("s1", 2, needed=60, wanted=500) == 60  # the last goes to one
 
 
 def test_held_budget_is_429_and_spent_budget_is_402(ledger: Ledger) -> None:
@@ -217,7 +123,7 @@ def test_held_budget_is_429_and_spent_budget_is_402(ledger: Ledger) -> None:
 
     assert (held.status, held.reason, held.retry_after_seconds) == (429, "allowance_held", 5)
     assert (spent.status, spent.reason) == (402, "spend_limit_reached")
-    assert ledger.budget.limit_reached
+    assert "spend_limit_wei" in ledger.budget.reached
 
 
 def test_the_last_wei_is_granted_and_no_more(ledger: Ledger) -> None:
@@ -231,7 +137,7 @@ def test_a_higher_limit_grants_again(ledger: Ledger) -> None:
     ledger.paid("s1", 1000)
     assert ledger.refusal("s2", needed=1).status == 402
 
-    ledger.quota.set_spend_limit("account-1", Wei(2000), NOW)
+    ledger.limiting.set_spend_limit("account-1", Wei(2000), NOW)
 
     assert ledger.ask("s2", needed=1) == 1
 

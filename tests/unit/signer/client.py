@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from contracts.livepeer.payments_pb2 import Payment
-from services.signer.application import Outcome, Signing
+from services.signer.application import Close, Outcome, Signing
 from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.intent import PaymentRequest
 from services.signer.keys import LocalKey
 from services.signer.payer import Payer
+from services.signer.permits import UNLIMITED, Permits
 from services.signer.refusal import PaymentRefusal
 from services.signer.rules import ChainView, Limits
 from services.signer.state import StateSeal
@@ -33,6 +34,7 @@ class Signer:
         *,
         keys: Sequence[LocalKey] = KEYS[:1],
         adopts_foreign_states: bool = False,
+        permits: Permits = UNLIMITED,
     ) -> None:
         self.now = START
         self.chain: ChainView | None = chain_view(START)
@@ -43,6 +45,7 @@ class Signer:
             StateSeal([b"k" * 32]),
             limits or Limits(),
             adopts_foreign_states=adopts_foreign_states,
+            permits=permits,
         )
 
     def ask(self, text: str, *, account: str = "account-1", grant: Wei | None = RICH, **who: Any) -> Outcome:
@@ -70,6 +73,13 @@ class Signer:
         self.now += timedelta(seconds=seconds)
         if self.chain is not None:
             self.chain = replace(self.chain, observed_at=self.now)
+
+    def is_used(self, reply: dict[str, Any], *, idle_seconds: int) -> bool:
+        """Whether quota, asking for its allowance, is told that the session is in use."""
+        session_id = state_of(reply)["StateID"]
+        return session_id in self.signing.close_all(
+            [Close("account-1", session_id, 0, idle_seconds)], self.now
+        )
 
     def stored(self) -> int:
         return self.signing.recorder.max_notification_id() or 0

@@ -1,0 +1,408 @@
+"""Limits, plans, credit and stops: what may be set, in which words.
+
+Wei and prices travel as text; micro-USD as numbers; a price is wei a unit, `1200` or `1200/7`, its
+unit what the job type bills: seconds (`live`), pixels (`lv2v`, and requests that name none), calls
+(`fixed`).
+"""
+
+from base64 import urlsafe_b64encode
+from datetime import datetime
+from hashlib import sha256
+from ipaddress import ip_network
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+
+from contracts.message import Command, Event, Message, WeiText
+
+RULES = "rules"  # the KV bucket of what signers and edges check by themselves, stops included
+
+LIST_MAX = 500
+MICRO_USD_MAX = 10**15  # a billion dollars
+WEI_MAX = 2**256 - 1
+KEY_TEXT_MAX = 256
+
+
+def _network(text: str) -> str:
+    return str(ip_network(text))  # raises ValueError with what is wrong
+
+
+type LimitWei = Annotated[WeiText, Field(ge=0, le=WEI_MAX)]
+type LimitMicroUsd = Annotated[int, Field(ge=0, le=MICRO_USD_MAX)]
+type PriceText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,30}(/[1-9][0-9]{0,29})?$")]
+type Words = Annotated[
+    list[Annotated[str, StringConstraints(min_length=1, max_length=128)]], Field(max_length=LIST_MAX)
+]
+type Recipient = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{40}$")]
+type Network = Annotated[str, StringConstraints(max_length=64), AfterValidator(_network)]
+type JobType = Literal["live", "lv2v", "fixed", ""]
+type Actor = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+type Reason = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")]
+type PlanName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")]
+
+
+class Rules(Message):
+    """Limits that a signer or an edge checks by itself; a list names all that is allowed."""
+
+    payments_per_second: int | None = Field(default=None, ge=1, le=100_000)
+    ticket_ev_max_wei: LimitWei | None = None
+    ticket_face_value_max_wei: LimitWei | None = None
+    prices_max: Annotated[dict[str, PriceText], Field(max_length=LIST_MAX)] | None = Field(
+        default=None,
+        description="By job type (`live`), by pipeline or by model (`live-video-to-video/a-model`).",
+    )
+    job_types: list[JobType] | None = Field(default=None, max_length=4)
+    apps: Words | None = None
+    capabilities: Words | None = Field(
+        default=None, description="Pipelines or models: `live-video-to-video`, `live-video-to-video/a-model`."
+    )
+    recipients: Annotated[list[Recipient], Field(max_length=LIST_MAX)] | None = None
+    networks: Annotated[list[Network], Field(max_length=LIST_MAX)] | None = Field(
+        default=None, description="CIDR; requests from elsewhere are refused."
+    )
+    expires_at: AwareDatetime | None = Field(default=None, description="Of a key; then it is refused.")
+
+
+class Limits(Rules):
+    """What may limit an account, a user, a key or a session token. None: not set here."""
+
+    spend_limit_wei: LimitWei | None = Field(default=None, description="In all.")
+    spend_per_hour_wei: LimitWei | None = None
+    spend_per_day_wei: LimitWei | None = None
+    spend_per_month_wei: LimitWei | None = None
+    spend_limit_micro_usd: LimitMicroUsd | None = Field(default=None, description="In all.")
+    spend_per_hour_micro_usd: LimitMicroUsd | None = None
+    spend_per_day_micro_usd: LimitMicroUsd | None = None
+    spend_per_month_micro_usd: LimitMicroUsd | None = None
+    credit_limit_micro_usd: LimitMicroUsd | None = Field(
+        default=None, description="What an account may owe beyond its prepaid credit; 0: prepaid only."
+    )
+    sessions_max: int | None = Field(default=None, ge=0, le=1_000_000)
+    streams_max: int | None = Field(default=None, ge=0, le=1_000_000)
+    overage: bool | None = Field(default=None, description="Limits on spend warn, and refuse nothing.")
+    grace_seconds: int | None = Field(
+        default=None, ge=0, le=86_400, description="For which running sessions go on at a spend limit."
+    )
+
+
+class Scoped(Message):
+    """Whose: the account's, or one user's, key's or session token's of it."""
+
+    account_id: str
+    user_id: str | None = None
+    key_id: str | None = None
+    token_id: str | None = None
+
+
+class Authored(Message):
+    """Who changes something and why: an id and a code, for they are kept for ever."""
+
+    actor: Actor
+    reason: Reason
+
+
+class SetLimits(Scoped, Authored, Command):
+    """Replace all limits that were set for a scope."""
+
+    subject: ClassVar[str] = "cmd.quota.set_limits.v1"
+
+    limits: Limits
+
+
+class ReadLimits(Scoped, Command):
+    subject: ClassVar[str] = "cmd.quota.read_limits.v1"
+
+
+class LimitRow(Message):
+    """One limit with what is used of it. Amounts are in the unit its name ends in."""
+
+    name: str
+    limit: WeiText
+    used: WeiText
+    held: WeiText
+    remaining: WeiText
+    resets_at: datetime | None = None  # None: not by itself
+
+
+class LimitsView(Scoped):
+    kind: Literal["limits"] = "limits"
+    plan: str | None
+    time_zone: str
+    own: Limits
+    effective: Limits
+    rows: list[LimitRow]
+    sessions: int
+    streams: int
+    suspended: bool
+    most_micro_usd: int | None = None  # the most the account can cost us
+
+
+class AssignPlan(Authored, Command):
+    subject: ClassVar[str] = "cmd.quota.assign_plan.v1"
+
+    account_id: str
+    plan: PlanName | None
+
+
+class SetTimeZone(Authored, Command):
+    """Whose hours, days and months an account's windows are: a name of the IANA database."""
+
+    subject: ClassVar[str] = "cmd.quota.set_time_zone.v1"
+
+    account_id: str
+    time_zone: str = Field(max_length=64)
+
+
+class Plan(Message):
+    """Limits under a name. Of what is short, new sessions of a lower rank go without first."""
+
+    limits: Limits = Field(default_factory=Limits)
+    user_limits: Limits = Field(default_factory=Limits, description="Of each user.")
+    key_limits: Limits = Field(default_factory=Limits, description="Of each key.")
+    rank: int = Field(default=5, ge=0, le=9)
+    trial: bool = False
+
+
+class SetPlan(Authored, Command):
+    subject: ClassVar[str] = "cmd.quota.set_plan.v1"
+
+    name: PlanName
+    plan: Plan
+
+
+class ListPlans(Command):
+    subject: ClassVar[str] = "cmd.quota.list_plans.v1"
+
+
+class PlanView(Message):
+    kind: Literal["plan"] = "plan"
+    name: str
+    plan: Plan
+
+
+class PlanPage(Message):
+    kind: Literal["plan_page"] = "plan_page"
+    plans: list[PlanView]
+
+
+class GrantCredit(Authored, Command):
+    """Once by its id: a repeat is answered the same."""
+
+    subject: ClassVar[str] = "cmd.quota.grant_credit.v1"
+
+    account_id: str
+    grant_id: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")
+    credit: Literal["prepaid", "trial", "promotion"]
+    amount_micro_usd: int = Field(ge=1, le=MICRO_USD_MAX)
+    priority: int = Field(default=100, ge=0, le=1000)  # lower ones are drawn on first
+    expires_at: AwareDatetime | None = None
+
+
+class VoidCredit(Authored, Command):
+    """Take back what is left of a grant."""
+
+    subject: ClassVar[str] = "cmd.quota.void_credit.v1"
+
+    account_id: str
+    grant_id: str
+
+
+class ReadCredit(Command):
+    subject: ClassVar[str] = "cmd.quota.read_credit.v1"
+
+    account_id: str
+
+
+class CreditRow(Message):
+    grant_id: str
+    credit: Literal["prepaid", "trial", "promotion"]
+    amount_micro_usd: int
+    left_micro_usd: int  # rounded down
+    priority: int
+    expires_at: datetime | None
+
+
+class CreditView(Message):
+    """`owed` is what no grant covered, rounded up."""
+
+    kind: Literal["credit"] = "credit"
+    account_id: str
+    grants: list[CreditRow]
+    prepaid_micro_usd: int
+    owed_micro_usd: int
+    credit_limit_micro_usd: int | None
+
+
+type StopKind = Literal[
+    "everything", "account", "user", "key", "job_type", "app", "recipient", "orchestrator_url", "payer"
+]
+
+
+class StopView(Message):
+    """Whose payments are not signed. `value` is empty for everything, `account:user` for a user."""
+
+    kind: Literal["stop"] = "stop"
+    what: StopKind
+    value: str
+    reason: str
+    actor: str
+    set_at: datetime
+    expires_at: datetime | None
+
+
+class StopToSet(Message):
+    what: StopKind
+    value: str = Field(default="", max_length=2048)
+
+
+class SetStops(Authored, Command):
+    """Stop signing for all of these at once; each signer obeys within a second."""
+
+    subject: ClassVar[str] = "cmd.quota.set_stops.v1"
+
+    stops: list[StopToSet] = Field(min_length=1, max_length=LIST_MAX)
+    expires_at: AwareDatetime | None = None
+
+
+class LiftStops(Authored, Command):
+    subject: ClassVar[str] = "cmd.quota.lift_stops.v1"
+
+    stops: list[StopToSet] = Field(min_length=1, max_length=LIST_MAX)
+
+
+class ListStops(Command):
+    subject: ClassVar[str] = "cmd.quota.list_stops.v1"
+
+    after: str = ""
+    limit: int = Field(default=100, ge=1, le=LIST_MAX)
+
+
+class StopPage(Message):
+    """In the order of `what:value`, which is the cursor."""
+
+    kind: Literal["stop_page"] = "stop_page"
+    stops: list[StopView]
+
+
+class RulesEntry(Message):
+    """An entry of the `rules` bucket: what was set for a scope, or a plan.
+
+    Keys: see `plan_entry`, `scope_entry`; those of stops, `stop_entry`, hold a StopView. What an account
+    does not set comes from its plan, or from the plan named `default`; so do rules of its users and
+    keys. All that hold for a request are checked, each by itself.
+    """
+
+    rules: Rules = Field(default_factory=Rules)
+    plan: str | None = None  # of an account
+    user_rules: Rules | None = None  # of a plan
+    key_rules: Rules | None = None
+
+
+def plan_entry(name: str) -> str:
+    return f"plan.{name}"
+
+
+def scope_entry(scope: Scoped) -> str:
+    if scope.token_id is not None:
+        return f"token.{scope.account_id}.{scope.token_id}"
+    if scope.key_id is not None:
+        return f"key.{scope.account_id}.{scope.key_id}"
+    if scope.user_id is not None:
+        return f"user.{scope.account_id}.{_in_key(scope.user_id)}"
+    return f"account.{scope.account_id}"
+
+
+def stop_entry(what: str, value: str) -> str:
+    return f"stop.{what}.{_in_key(value)}"
+
+
+def _in_key(text: str) -> str:
+    """As a KV bucket's keys may hold it: URL-safe base64 without padding; long ones by their hash."""
+    if len(text) > KEY_TEXT_MAX:
+        text = sha256(text.encode()).hexdigest()
+    return urlsafe_b64encode(text.encode()).decode().rstrip("=") or "_"
+
+
+class LimitsSet(Scoped, Event):
+    subject: ClassVar[str] = "evt.quota.limits_set.v1"
+
+    limits: Limits
+    actor: str
+    reason: str
+
+
+class PlanAssigned(Event):
+    subject: ClassVar[str] = "evt.quota.plan_assigned.v1"
+
+    account_id: str
+    plan: str | None
+    actor: str
+    reason: str
+
+
+class TimeZoneSet(Event):
+    subject: ClassVar[str] = "evt.quota.time_zone_set.v1"
+
+    account_id: str
+    time_zone: str
+    actor: str
+    reason: str
+
+
+class PlanSet(Event):
+    subject: ClassVar[str] = "evt.quota.plan_set.v1"
+
+    name: str
+    plan: Plan
+    actor: str
+    reason: str
+
+
+class CreditGranted(Event):
+    subject: ClassVar[str] = "evt.quota.credit_granted.v1"
+
+    account_id: str
+    grant_id: str
+    credit: Literal["prepaid", "trial", "promotion"]
+    amount_micro_usd: int
+    priority: int
+    expires_at: datetime | None
+    actor: str
+    reason: str
+
+
+class CreditVoided(Event):
+    subject: ClassVar[str] = "evt.quota.credit_voided.v1"
+
+    account_id: str
+    grant_id: str
+    actor: str
+    reason: str
+
+
+class BudgetLow(Scoped, Event):
+    """A limit comes near: told once at 50, 80 and 100 percent in each of its windows."""
+
+    subject: ClassVar[str] = "evt.quota.budget_low.v1"
+
+    limit: str
+    percent: int
+
+
+class StopSet(Event):
+    subject: ClassVar[str] = "evt.quota.stop_set.v1"
+
+    what: StopKind
+    value: str
+    expires_at: datetime | None
+    actor: str
+    reason: str
+
+
+class StopLifted(Event):
+    subject: ClassVar[str] = "evt.quota.stop_lifted.v1"
+
+    what: StopKind
+    value: str
+    actor: str
+    reason: str

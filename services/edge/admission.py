@@ -1,0 +1,140 @@
+"""Who may come in, from where, until when and how often: what each request passes before its route."""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import Scope
+
+from contracts.accounts import Identity
+from services.edge.auth import (
+    Administrator,
+    Authenticator,
+    KeyExpired,
+    NetworkRefused,
+    NotReadyError,
+    TooMany,
+    UnknownKey,
+)
+from services.edge.caps import Cap, Pace
+from services.edge.networks import ClientAddresses, visitor_of
+from services.edge.rules import Bounds, RuleBook, RulesUnknownError
+from services.edge.tokens import TokenHolder, token_id_of
+from shared.clock import Clock
+
+VISITORS_MAX = 20_000
+PAYERS_MAX = 100_000
+BURST_SECONDS = 2  # of payments
+TOKENS = Pace(per_second=10, burst=200)  # that a key may make: quota remembers those with limits
+COARSE = 2  # a rule is counted exactly by the signer; here one replica lets so much more pass
+
+
+@dataclass(frozen=True, slots=True)
+class Paces:
+    """For this process; None: no cap."""
+
+    unknown: Pace | None  # requests of an address without a valid key
+    payments: Pace | None  # of a key
+
+
+class Admission:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        rules: RuleBook,
+        addresses: ClientAddresses,
+        paces: Paces,
+        clock: Clock,
+    ) -> None:
+        self._authenticator = authenticator
+        self._rules: Final = rules
+        self._addresses = addresses
+        self._paces = paces
+        self._clock = clock
+        self._visitors = Cap(VISITORS_MAX)
+        self._payers = Cap(PAYERS_MAX)
+
+    def admit(self, scope: Scope) -> Awaitable[Identity]:
+        """Return whose request it is; raise AuthenticationRefused."""
+        return self.admit_with(scope["head"].get(b"authorization"), scope)
+
+    async def admit_with(self, header: bytes | None, scope: Scope) -> Identity:
+        """The same for a credential that came by another way, as it would stand in Authorization."""
+        identity = self._authenticator.recall(header) or await self._look_up(scope, header)
+        scope["account_id"] = identity.account_id
+        scope["bounds"] = self.check(identity, identity.user_id, scope)
+        return identity
+
+    async def admit_anybody(self, scope: Scope) -> Identity | Administrator:
+        administrator = self._authenticator.find_administrator(scope["head"].get(b"authorization"))
+        return administrator or await self.admit(scope)
+
+    def check(self, identity: Identity, user_id: str | None, scope: Scope) -> Bounds:
+        """Raise AuthenticationRefused unless the rules of all that is named let this request pass."""
+        try:
+            bounds = self._rules.of(
+                identity.account_id,
+                user_id=user_id,
+                key_id=identity.key_id,
+                token_id=token_id_of(identity),
+            )
+        except RulesUnknownError as problem:
+            raise NotReadyError(str(problem)) from problem
+        if isinstance(identity, TokenHolder) and identity.limited and not bounds.has_token:
+            raise NotReadyError("the limits of this session token have not arrived here yet")
+        if bounds.expires_at is not None and self._clock.now() >= bounds.expires_at:
+            raise KeyExpired
+        if bounds.networks:
+            address = self._addresses.of(scope)
+            if not bounds.allow(address):
+                raise NetworkRefused(str(address or "an address that cannot be told"))
+        return bounds
+
+    def count_payment(self, identity: Identity, user_id: str | None, scope: Scope) -> None:
+        """Let a payment for a user pass, after `admit`; raise AuthenticationRefused."""
+        bounds = scope["bounds"]
+        if user_id != identity.user_id:
+            bounds = self.check(identity, user_id, scope)
+        pace = _coarse(bounds.of_key, self._paces.payments)
+        if pace is not None:
+            self._count(identity.key_id, pace)
+        token_id = token_id_of(identity)
+        if token_id is not None and bounds.of_token is not None:
+            self._count(f"token {token_id}", _coarse(bounds.of_token, None))
+
+    def count_token(self, identity: Identity) -> None:
+        """Let a key make a session token; raise TooMany."""
+        wait = self._payers.take(f"tokens of {identity.key_id}", TOKENS)
+        if wait > 0:
+            raise TooMany("too many session tokens a second of this key", wait)
+
+    def _count(self, name: str, pace: Pace | None) -> None:
+        wait = self._payers.take(name, pace) if pace else 0.0
+        if wait > 0:
+            raise TooMany("too many payments a second with this key", wait)
+
+    async def _look_up(self, scope: Scope, header: bytes | None) -> Identity:
+        """Authenticate what is not known by heart; whoever has no valid key is counted by address.
+
+        Over the cap nothing is asked for him. A valid key passes all the same, and a known one that is
+        refused is told so: its holder is to stop, not to come back.
+        """
+        pace = self._paces.unknown
+        if pace is None:
+            return await self._authenticator.authenticate(header)
+        visitor = visitor_of(self._addresses.of(scope))
+        may_ask = self._visitors.wait(visitor, pace) == 0
+        try:
+            return await self._authenticator.authenticate(header, may_ask=may_ask)
+        except UnknownKey:
+            wait = self._visitors.take(visitor, pace)
+            if wait > 0:
+                raise TooMany("too many requests without a valid API key", wait) from None
+            raise
+
+
+def _coarse(rule: int | None, pace: Pace | None) -> Pace | None:
+    """The cap of a process, or twice the rule if that is less."""
+    if rule is None or (pace is not None and pace.per_second <= COARSE * rule):
+        return pace
+    return Pace(COARSE * rule, COARSE * rule * BURST_SECONDS)

@@ -1,0 +1,76 @@
+"""Sums of a run of payments, so that a batch is one event a budget and one a pool."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from services.quota.domain.budget import Budget
+from services.quota.domain.limit_set import Scope
+from services.quota.domain.windows import grain
+from services.quota.work import Work, ids_of
+from shared.money import Wei
+
+
+class Spends:
+    """Sums of a run of payments, so that a batch is one event a budget and one a pool."""
+
+    def __init__(self, *, recovered: bool = False) -> None:
+        self._recovered = recovered  # what they spent nobody holds any more
+        self._by_account: dict[str, dict[str, Wei]] = {}
+        self._by_payer: dict[str, dict[str, Wei]] = {}
+        self._payer_of: dict[str, str] = {}
+        self._at: datetime | None = None
+
+    def may_take(self, at: datetime) -> bool:
+        """Whether a payment of this time lies in the same windows as the others, whatever the time zone."""
+        return self._at is None or grain(at) == grain(self._at)
+
+    def add(self, payment: dict[str, Any], at: datetime) -> None:
+        """Read field by field: this runs once per payment. A field amiss raises, to be buried."""
+        cost = int(payment["cost"])
+        session_id, payer = str(payment["session_id"]), str(payment["payer"])
+        sessions = self._by_account.setdefault(str(payment["account_id"]), {})
+        sessions[session_id] = Wei(sessions.get(session_id, 0) + cost)
+        rounds = self._by_payer.setdefault(payer, {})
+        made = str(int(payment["creation_round"]))
+        rounds[made] = Wei(rounds.get(made, 0) + cost)
+        self._payer_of[session_id] = payer
+        self._at = at
+
+    def book(self, work: Work) -> None:
+        """Put the sums into events."""
+        if self._at is None:
+            return
+        released: dict[str, int] = defaultdict(int)
+        for account_id, sessions in self._by_account.items():
+            budget, zone = work.budget(account_id), work.zone(account_id)
+            if self._recovered:
+                budget.record_recovered(sessions, work.rate, zone, self._at)
+            else:
+                for session_id, released_wei in record(work, budget, sessions, zone, self._at):
+                    released[self._payer_of[session_id]] += released_wei
+                    work.touch(account_id, session_id, self._at)
+            budget.warn(work.conditions(Scope(account_id), self._at))
+        for payer, costs in self._by_payer.items():
+            work.pool(payer).spend(costs, Wei(released[payer]), self._at)
+
+
+def record(
+    work: Work, budget: Budget, sessions: dict[str, Wei], zone: str, at: datetime
+) -> Iterable[tuple[str, int]]:
+    """Record the spends; how much of what was held each released."""
+    before = {session_id: budget.held_by(session_id) for session_id in sessions}
+    budget.record_spend(sessions, work.rate, zone, at)
+    by_scope: dict[Scope, dict[str, Wei]] = defaultdict(dict)
+    for session_id, spent in sessions.items():
+        for scope in budget.counting(session_id):
+            by_scope[scope][session_id] = spent
+    if by_scope:
+        work.look_up(unique for scope in by_scope for unique in ids_of(scope))
+    for scope, spends in by_scope.items():
+        held = {session_id: budget.held_by(session_id) for session_id in spends}
+        sub = work.sub_budget(scope)
+        sub.record_spend(spends, held, zone=zone, rate=work.rate, now=at)
+        sub.warn(work.conditions(scope, at))
+    return [(session_id, held - budget.held_by(session_id)) for session_id, held in before.items()]

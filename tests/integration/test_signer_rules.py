@@ -1,0 +1,115 @@
+"""Rules and stops on their way: from the bucket, over a real NATS, to what a signer refuses."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+from contracts.limits import RULES, Rules, RulesEntry, Scoped, StopView, scope_entry, stop_entry
+from services.signer.application import Outcome, Signing
+from services.signer.intent import PaymentRequest
+from services.signer.keys import LocalKey
+from services.signer.payer import Payer
+from services.signer.refusal import PaymentRefusal
+from services.signer.rules import Limits
+from services.signer.state import StateSeal
+from services.signer.watched_rules import WatchedRules
+from shared.bucket import BucketReader, BucketWriter
+from shared.bus import connect
+from tests import infra
+from tests.quotes import QuoteMaker, body, chain_view
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TEXT = body(QuoteMaker(NOW).text())
+KEY_ENTRY = scope_entry(Scoped(account_id="account-1", key_id="key-1"))
+STOP = StopView(
+    what="recipient",
+    value="0x" + "00" * 19 + "08",
+    reason="incident_42",
+    actor="somebody",
+    set_at=NOW,
+    expires_at=None,
+)
+
+
+@pytest.fixture
+async def client(nats: infra.Nats) -> AsyncIterator[Client]:
+    client = await connect("admin", nats.url())
+    await client.jetstream().create_key_value(bucket=RULES, history=1)
+    yield client
+    await client.jetstream().delete_key_value(RULES)
+    await client.close()
+
+
+@asynccontextmanager
+async def running(*parts: Any) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(part) for part in parts]
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def signing(reader: BucketReader) -> Signing:
+    payer = Payer(LocalKey(b"\x11" * 32), lambda: chain_view(NOW))
+    return Signing([payer], StateSeal([b"k" * 32]), Limits(), permits=WatchedRules(reader))
+
+
+def ask(signing: Signing) -> Outcome:
+    [outcome] = signing.sign_all([PaymentRequest("account-1", "key-1", None, None, TEXT)], NOW)
+    return outcome
+
+
+def reason(outcome: Outcome) -> str | None:
+    return outcome.reason if isinstance(outcome, PaymentRefusal) else None
+
+
+def written(**rules: Any) -> bytes:
+    return RulesEntry(rules=Rules(**rules)).model_dump_json(exclude_defaults=True).encode()
+
+
+async def test_what_is_written_to_the_bucket_is_what_the_signer_obeys(client: Client) -> None:
+    writer, reader = BucketWriter(client, RULES), BucketReader(client, RULES)
+    signer, stop = signing(reader), stop_entry(STOP.what, STOP.value)
+    assert reason(ask(signer)) == "rules_unknown"
+
+    async with running(writer.run({KEY_ENTRY: written(apps=["another"])}), reader.run()):
+        await until(lambda: reader.ready)
+        assert reason(ask(signer)) == "key_scope"
+
+        await writer.drop(KEY_ENTRY)
+        await until(lambda: reason(ask(signer)) is None)
+        await writer.put(stop, STOP.model_dump_json().encode())
+        await until(lambda: reason(ask(signer)) == "signing_stopped")
+        await writer.drop(stop)
+        await until(lambda: reason(ask(signer)) is None)
+    signer.close()
+
+
+async def test_a_stop_holds_while_its_writer_is_away_and_the_store_is_gone(client: Client) -> None:
+    reader = BucketReader(client, RULES)
+    signer, stop = signing(reader), stop_entry(STOP.what, STOP.value)
+    async with running(reader.run()):
+        async with running(BucketWriter(client, RULES).run({stop: STOP.model_dump_json().encode()})):
+            await until(lambda: reason(ask(signer)) == "signing_stopped")
+
+        await client.jetstream().delete_key_value(RULES)
+        await until(lambda: not reader.ready)
+
+        assert reason(ask(signer)) == "signing_stopped"
+        await client.jetstream().create_key_value(bucket=RULES, history=1)
+        async with running(BucketWriter(client, RULES).run({})):
+            await until(lambda: reason(ask(signer)) is None)
+    signer.close()

@@ -1,0 +1,504 @@
+"""`/v1` for limits, plans, credit, stops, the audit and whose key it is; quota and accounts are stand-ins."""
+
+from typing import Any
+
+import pytest
+
+from contracts import limits
+from contracts.audit import ReadAudit, read_audit_subject
+from contracts.limits import Scoped
+from contracts.message import Refusal
+from contracts.quota import BudgetView, SetSpendLimit
+from services.edge.routes import cursor
+from tests.unit.edge.edge_app import Edge
+from tests.unit.edge.managing import ACTOR, HOUR_FIELDS, asked, audit_page, manage, managed, send
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = "/v1/accounts/acme/limits"
+RECIPIENT = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+
+
+@pytest.fixture
+def edge() -> Edge:
+    return managed()
+
+
+async def test_an_account_reads_its_limits_and_what_is_left_of_each(edge: Edge) -> None:
+    read = await send(edge, "GET", LIMITS, edge.issue().text)
+
+    found = read.json
+    assert (found["plan"], found["time_zone"], found["sessions"], found["streams"]) == ("pro", "UTC", 2, 1)
+    assert found["most_micro_usd"] == 5
+    assert found["limits"][1] == {
+        "name": "spend_per_hour_micro_usd",
+        "limit": "900",
+        "used": "850",
+        "held": "50",
+        "remaining": "0",
+        "resets_at": "2031-05-17T09:00:00Z",
+    }
+    assert found["own"]["spend_limit_wei"] is None
+    assert found["effective"]["spend_limit_wei"] == str(2**70)
+    assert found["effective"]["expires_at"] == "2031-06-01T00:00:00Z"
+    gwei = 2**70 // 10**9
+    assert read.headers["ratelimit-policy"] == f'"spend_limit_gwei";q={gwei}, {HOUR_FIELDS[0]}'
+    assert read.headers["ratelimit"] == f'"spend_limit_gwei";r={gwei}, {HOUR_FIELDS[1]}'
+
+
+async def test_what_clients_read_before_is_still_there(edge: Edge) -> None:
+    found = (await manage(edge, "GET", LIMITS)).json
+
+    names = ("spend_limit_wei", "spent_wei", "held_wei", "remaining_wei", "suspended")
+    assert [found[name] for name in names] == [str(2**70), "3", "1", str(2**70 - 4), False]
+
+
+@pytest.mark.parametrize(
+    ("path", "scope"),
+    [
+        (LIMITS, {}),
+        ("/v1/accounts/acme/users/ann:1/limits", {"user_id": "ann:1"}),
+        ("/v1/accounts/acme/keys/{key}/limits", {"key_id": "{key}"}),
+    ],
+)
+async def test_setting_limits_replaces_them_and_says_who_and_why(
+    edge: Edge, path: str, scope: dict[str, str]
+) -> None:
+    key = edge.issue()
+    body = {
+        "spend_per_day_wei": str(2**255),
+        "spend_per_hour_micro_usd": 1_500_000,
+        "streams_max": 3,
+        "recipients": [RECIPIENT],
+        "networks": ["192.0.2.0/24"],
+        "job_types": ["live", ""],
+        "prices_max": {"live": "1200/7"},
+        "expires_at": "2031-06-01T02:00:00+02:00",
+        "overage": False,
+        "reason": "upgrade_2031",
+    }
+
+    written = await manage(edge, "PUT", path.replace("{key}", key.key_id), body)
+
+    assert written.status == 200, written.text
+    [command] = asked(edge, limits.SetLimits)
+    told = {name: value for name, value in command["limits"].items() if value is not None}
+    expected = {name: value for name, value in body.items() if name != "reason"}
+    lowered = {"recipients": [RECIPIENT.lower()], "expires_at": "2031-06-01T02:00:00+02:00"}
+    assert told == {**expected, **lowered}
+    assert (command["actor"], command["reason"]) == (ACTOR, "upgrade_2031")
+    named = {name: value.replace("{key}", key.key_id) for name, value in scope.items()}
+    assert {name: command[name] for name in named} == named
+    assert written.json["own"]["spend_per_day_wei"] == str(2**255)
+    assert "ratelimit" in written.headers
+
+
+async def test_the_old_body_still_works(edge: Edge) -> None:
+    written = await manage(edge, "PUT", LIMITS, {"spend_limit_wei": "7"})
+
+    [command] = asked(edge, limits.SetLimits)
+    assert written.status == 200
+    assert (command["limits"]["spend_limit_wei"], command["reason"]) == ("7", "unspecified")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"spend_limit_wei": 7}, "spend_limit_wei"),
+        ({"spend_limit_wei": "-7"}, "spend_limit_wei"),
+        ({"spend_limit_wei": "1_0"}, "spend_limit_wei"),
+        ({"spend_limit_wei": "9" * 78}, "spend_limit_wei"),
+        ({"spend_per_hour_micro_usd": "7"}, "spend_per_hour_micro_usd"),
+        ({"spend_per_hour_micro_usd": 10**15 + 1}, "spend_per_hour_micro_usd"),
+        ({"streams_max": True}, "streams_max"),
+        ({"streams_max": 1.5}, "streams_max"),
+        ({"overage": "yes"}, "overage"),
+        ({"prices_max": {"live": "1/0"}}, "prices_max.live"),
+        ({"job_types": ["film"]}, "job_types.0"),
+        ({"networks": ["192.0.2.1/24"]}, "networks.0"),
+        ({"recipients": [RECIPIENT.replace("aA", "AA")]}, "recipients.0"),
+        ({"expires_at": 1_900_000_000}, "expires_at"),
+        ({"expires_at": "2031-06-01T00:00:00"}, "expires_at"),
+        ({"reason": "because he said so"}, "reason"),
+        ({"spend_limit": "7"}, "spend_limit"),
+    ],
+)
+async def test_a_mistake_is_named_by_its_field(edge: Edge, body: dict[str, Any], field: str) -> None:
+    answer = await manage(edge, "PUT", LIMITS, body)
+
+    assert (answer.status, answer.json["code"]) == (422, "invalid_request")
+    assert {error["field"] for error in answer.json["errors"]} == {f"body.{field}"}
+    assert not asked(edge, limits.SetLimits)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "command"),
+    [
+        ("/v1/accounts/acme/plan", {"plan": "pro"}, limits.AssignPlan),
+        ("/v1/accounts/acme/plan", {"plan": None, "reason": "ended"}, limits.AssignPlan),
+        ("/v1/accounts/acme/time-zone", {"time_zone": "America/Port-au-Prince"}, limits.SetTimeZone),
+    ],
+)
+async def test_plan_and_time_zone_of_an_account(
+    edge: Edge, path: str, body: dict[str, Any], command: type[Any]
+) -> None:
+    answer = await manage(edge, "PUT", path, body)
+
+    [told] = asked(edge, command)
+    assert answer.status == 200, answer.text
+    assert told == {"account_id": "acme", "reason": "unspecified", "actor": ACTOR, **body}
+    assert answer.json["limits"]
+
+
+async def test_refusals_of_quota_keep_their_code(edge: Edge) -> None:
+    edge.bus.answers[limits.AssignPlan.subject] = lambda _: Refusal(code="plan_not_found", message="no plan")
+    edge.bus.answers[limits.SetTimeZone.subject] = lambda _: Refusal(code="bad_time_zone", message="none")
+
+    missing = await manage(edge, "PUT", "/v1/accounts/acme/plan", {"plan": "gold"})
+    bad = await manage(edge, "PUT", "/v1/accounts/acme/time-zone", {"time_zone": "Mars"})
+
+    assert (missing.status, missing.json["code"]) == (404, "plan_not_found")
+    assert (bad.status, bad.json["code"]) == (422, "bad_time_zone")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [LIMITS, "/v1/accounts/acme/users/ann/limits", "/v1/accounts/acme/credit", "/v1/accounts/acme/streams"],
+)
+async def test_an_account_reads_its_own_and_a_foreign_one_answers_like_a_missing_one(
+    edge: Edge, path: str
+) -> None:
+    own, foreign = edge.issue("acme").text, edge.issue("other").text
+
+    refused = await send(edge, "GET", path, foreign)
+    missing = await send(edge, "GET", path.replace("acme", "nobody"), foreign)
+
+    assert (await send(edge, "GET", path, own)).status == 200
+    assert (refused.status, refused.json["code"]) == (404, "account_not_found")
+    assert missing.json["detail"] == refused.json["detail"].replace("acme", "nobody")
+
+
+async def test_a_users_key_reads_its_own_user_and_itself_and_no_more(edge: Edge) -> None:
+    key, other = edge.issue("acme", "ann"), edge.issue("acme", "bob")
+    base = "/v1/accounts/acme"
+
+    async def status(path: str) -> int:
+        return (await send(edge, "GET", path, key.text)).status
+
+    assert await status(f"{base}/users/ann/limits") == 200
+    assert await status(f"{base}/keys/{key.key_id}/limits") == 200
+    assert await status(f"{base}/users/bob/limits") == 403
+    assert await status(f"{base}/users/nobody/limits") == 403
+    assert await status(f"{base}/keys/{other.key_id}/limits") == 403
+    assert await status(f"{base}/keys/000000000000/limits") == 403
+    assert await status(LIMITS) == 403
+    assert await status("/v1/accounts/other/users/ann/limits") == 404
+
+
+async def test_a_foreign_key_answers_like_a_missing_one(edge: Edge) -> None:
+    mine, foreign = edge.issue("acme"), edge.issue("other")
+
+    answers = [
+        await send(edge, "GET", f"/v1/accounts/acme/keys/{key_id}/limits", mine.text)
+        for key_id in (foreign.key_id, "000000000000")
+    ]
+    written = await manage(edge, "PUT", f"/v1/accounts/acme/keys/{foreign.key_id}/limits", {})
+
+    assert [(answer.status, answer.json["code"]) for answer in answers] == [(404, "key_not_found")] * 2
+    assert written.status == 404
+    assert not asked(edge, limits.SetLimits)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", LIMITS),
+        ("PUT", "/v1/accounts/acme/users/ann/limits"),
+        ("PUT", "/v1/accounts/acme/keys/000000000000/limits"),
+        ("PUT", "/v1/accounts/acme/plan"),
+        ("PUT", "/v1/accounts/acme/time-zone"),
+        ("GET", "/v1/plans"),
+        ("GET", "/v1/plans/pro"),
+        ("PUT", "/v1/plans/pro"),
+        ("POST", "/v1/accounts/acme/credit"),
+        ("DELETE", "/v1/accounts/acme/credit/grant-1"),
+        ("GET", "/v1/stops"),
+        ("POST", "/v1/stops"),
+        ("POST", "/v1/stops/lift"),
+        ("GET", "/v1/audit"),
+    ],
+)
+async def test_an_account_does_not_administer(edge: Edge, method: str, path: str) -> None:
+    key = edge.issue("acme")
+    refused = await send(edge, method, path, key.text, {})
+    nobody = await send(edge, method, path, None, {})
+
+    assert (refused.status, refused.json["code"]) == (403, "administrator_needed")
+    assert nobody.status == 401
+    assert not edge.bus.asked
+
+
+async def test_opening_an_account_with_a_limit_says_who(edge: Edge) -> None:
+    edge.bus.answers["cmd.accounts.open_account.v1"] = edge.bus.answers["cmd.accounts.get_account.v1"]
+    edge.bus.answers[SetSpendLimit.subject] = lambda data: BudgetView(
+        account_id="acme", spend_limit=data["spend_limit"], spent=0, held=0, remaining=7, suspended=False
+    )
+
+    opened = await manage(edge, "POST", "/v1/accounts", {"account_id": "acme", "spend_limit_wei": "7"})
+
+    [command] = asked(edge, SetSpendLimit)
+    assert opened.status == 201
+    assert (command["spend_limit"], command["actor"], command["reason"]) == ("7", ACTOR, "account_opened")
+
+
+async def test_plans_are_made_listed_and_read(edge: Edge) -> None:
+    body = {"limits": {"streams_max": 2}, "user_limits": {"spend_per_day_wei": "9"}, "rank": 0, "trial": True}
+    written = await manage(edge, "PUT", "/v1/plans/trial", {**body, "reason": "launch"})
+    listed = await manage(edge, "GET", "/v1/plans")
+    read = await manage(edge, "GET", "/v1/plans/pro")
+    missing = await manage(edge, "GET", "/v1/plans/gold")
+
+    [command] = asked(edge, limits.SetPlan)
+    assert (command["actor"], command["reason"], command["plan"]["rank"]) == (ACTOR, "launch", 0)
+    assert written.json["user_limits"]["spend_per_day_wei"] == "9"
+    assert written.json["limits"]["streams_max"] == 2
+    assert listed.json["plans"] == [read.json]
+    assert (missing.status, missing.json["code"]) == (404, "plan_not_found")
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"idempotency_key": "order-4711"}, {}),
+        ({}, {"grant_id": "order-4711"}),
+        ({"idempotency_key": "order-4711"}, {"grant_id": "order-4711"}),
+    ],
+)
+async def test_a_grant_is_named_by_the_header_or_the_body(
+    edge: Edge, headers: dict[str, str], body: dict[str, str]
+) -> None:
+    told = {**body, "amount_micro_usd": 25_000_000, "credit": "trial", "priority": 3}
+    granted = await manage(edge, "POST", "/v1/accounts/acme/credit", told, **headers)
+
+    [command] = asked(edge, limits.GrantCredit)
+    assert granted.status == 201
+    assert (command["grant_id"], command["actor"]) == ("order-4711", ACTOR)
+    assert granted.json["grants"][0]["amount_micro_usd"] == 25_000_000
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"), [({}, {}), ({"idempotency_key": "one"}, {"grant_id": "another"})]
+)
+async def test_a_grant_has_one_name(edge: Edge, headers: dict[str, str], body: dict[str, str]) -> None:
+    told = {**body, "amount_micro_usd": 1}
+    refused = await manage(edge, "POST", "/v1/accounts/acme/credit", told, **headers)
+
+    assert (refused.status, refused.json["errors"][0]["field"]) == (422, "body.grant_id")
+    assert not asked(edge, limits.GrantCredit)
+
+
+async def test_other_content_under_a_grants_name_is_a_conflict(edge: Edge) -> None:
+    edge.bus.answers[limits.GrantCredit.subject] = lambda _: Refusal(
+        code="credit_grant_id_taken", message="taken"
+    )
+    body = {"grant_id": "one", "amount_micro_usd": 1}
+
+    refused = await manage(edge, "POST", "/v1/accounts/acme/credit", body)
+
+    assert (refused.status, refused.json["code"]) == (409, "credit_grant_id_taken")
+
+
+async def test_credit_is_read_and_taken_back(edge: Edge) -> None:
+    read = await send(edge, "GET", "/v1/accounts/acme/credit", edge.issue().text)
+    voided = await manage(edge, "DELETE", "/v1/accounts/acme/credit/grant-1?reason=mistake")
+
+    assert read.json["prepaid_micro_usd"] == 6
+    assert (voided.status, voided.json["grants"][0]["grant_id"]) == (200, "grant-1")
+    [command] = asked(edge, limits.VoidCredit)
+    assert (command["grant_id"], command["actor"], command["reason"]) == ("grant-1", ACTOR, "mistake")
+
+
+async def test_stops_are_set_listed_and_lifted(edge: Edge) -> None:
+    targets = [
+        {"what": "everything"},
+        {"what": "user", "value": "acme:ann:1"},
+        {"what": "recipient", "value": RECIPIENT},
+    ]
+    body = {"stops": targets, "expires_at": "2031-05-18T00:00:00Z", "reason": "incident_7"}
+    stopped = await manage(edge, "POST", "/v1/stops", body)
+    listed = await manage(edge, "GET", "/v1/stops?limit=1")
+    await manage(edge, "GET", f"/v1/stops?cursor={listed.json['next']}")
+    lifted = await manage(edge, "POST", "/v1/stops/lift", {"stops": targets[:1]})
+
+    [command] = asked(edge, limits.SetStops)
+    told = [(stop["what"], stop["value"]) for stop in command["stops"]]
+    expected = [("everything", ""), ("user", "acme:ann:1"), ("recipient", RECIPIENT.lower())]
+    assert told == expected
+    assert (command["expires_at"], command["reason"]) == ("2031-05-18T00:00:00Z", "incident_7")
+    assert [(stop["what"], stop["value"]) for stop in stopped.json["stops"]] == expected
+    assert asked(edge, limits.ListStops)[1]["after"] == "app:demo"
+    assert (lifted.status, lifted.text) == (204, "")
+    assert asked(edge, limits.LiftStops)[0]["actor"] == ACTOR
+
+
+@pytest.mark.parametrize(
+    ("target", "field"),
+    [
+        ({"what": "everybody"}, "what"),
+        ({"what": "everything", "value": "x"}, "value"),
+        ({"what": "account", "value": "No"}, "value"),
+        ({"what": "account"}, "value"),
+        ({"what": "user", "value": "acme"}, "value"),
+        ({"what": "key", "value": "short"}, "value"),
+        ({"what": "job_type", "value": "film"}, "value"),
+        ({"what": "app"}, "value"),
+        ({"what": "recipient", "value": "0x12"}, "value"),
+        ({"what": "payer", "value": RECIPIENT.replace("aA", "AA")}, "value"),
+        ({"what": "app", "value": "a", "reason": "b"}, "reason"),
+    ],
+)
+async def test_a_stop_of_nothing_we_know_is_named(edge: Edge, target: dict[str, str], field: str) -> None:
+    refused = await manage(edge, "POST", "/v1/stops", {"stops": [{"what": "everything"}, target]})
+
+    assert refused.status == 422
+    assert [error["field"] for error in refused.json["errors"]] == [f"body.stops.1.{field}"]
+    assert "\n" not in refused.json["detail"]
+
+
+async def import_csv(edge: Edge, text: bytes, query: str = "") -> Any:
+    headers = {"content-type": "text/csv", "authorization": "Bearer an-administrators-key-of-these-tests"}
+    return await edge.call("POST", f"/v1/stops{query}", body=text, headers=headers)
+
+
+async def test_a_deny_list_of_recipients_is_imported(edge: Edge) -> None:
+    other = "0x" + "ab" * 20
+    text = f'\ufeffrecipient,why\r\n{RECIPIENT},"stolen"\r\n\r\n# a remark\r\n"{other}"\r\n'
+
+    answer = await import_csv(edge, text.encode(), "?reason=sanctioned")
+
+    [command] = asked(edge, limits.SetStops)
+    assert answer.status == 200, answer.text
+    assert command["stops"] == [{"what": "recipient", "value": value} for value in (RECIPIENT.lower(), other)]
+    assert command["reason"] == "sanctioned"
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        (b"0x12\n", "body.stops.0.value"),
+        (b"", "body"),
+        (b"# nothing\n", "body.stops"),
+        (b"\xff", "body"),
+        (b"\n".join(b"0x%040x" % number for number in range(501)), "body.stops"),
+    ],
+)
+async def test_a_bent_deny_list_stops_nothing(edge: Edge, text: bytes, field: str) -> None:
+    answer = await import_csv(edge, text)
+
+    assert answer.status == 422
+    assert {error["field"] for error in answer.json["errors"]} == {field}
+    assert not asked(edge, limits.SetStops)
+
+
+ACCOUNTS, QUOTA = read_audit_subject("accounts"), read_audit_subject("quota")
+
+
+def audited(edge: Edge, accounts: Any, quota: Any) -> None:
+    """Keep rows as the services do: newest first, those before a position."""
+
+    def answer(rows: Any) -> Any:
+        def page(data: dict[str, Any]) -> Any:
+            before = data["before"] if data["before"] is not None else 2**62
+            return audit_page(*[row for row in rows if row[1] < before][: data["limit"]])
+
+        return page
+
+    edge.bus.answers |= {ACCOUNTS: answer(accounts), QUOTA: answer(quota)}
+
+
+async def test_the_audit_is_put_together_by_time_page_by_page(edge: Edge) -> None:
+    accounts = [("accounts", 9, 50), ("accounts", 7, 20), ("accounts", 3, 10)]
+    quota = [("quota", 40, 55), ("quota", 39, 54), ("quota", 12, 15), ("quota", 11, 10)]
+    audited(edge, accounts, quota)
+
+    found, following = [], ""
+    while following is not None:
+        page = await manage(edge, "GET", f"/v1/audit?limit=2{following and '&cursor=' + following}")
+        found += [(row["service"], row["position"]) for row in page.json["rows"]]
+        assert len(page.json["rows"]) <= 2
+        following = page.json["next"]
+
+    by_time = [("quota", 40), ("quota", 39), ("accounts", 9), ("accounts", 7), ("quota", 12), ("quota", 11)]
+    assert found == [*by_time, ("accounts", 3)]
+
+
+async def test_the_audit_of_one_account_is_asked_of_both(edge: Edge) -> None:
+    audited(edge, [], [("quota", 1, 1)])
+
+    page = await manage(edge, "GET", "/v1/audit?account_id=acme")
+
+    assert [row["actor"] for row in page.json["rows"]] == [ACTOR]
+    assert page.json["next"] is None
+    told = [data for subject, data in edge.bus.asked if subject in {ACCOUNTS, QUOTA}]
+    assert told == [ReadAudit(account_id="acme").model_dump()] * 2
+
+
+@pytest.mark.parametrize("silent", [ACCOUNTS, QUOTA])
+async def test_half_an_audit_is_none(edge: Edge, silent: str) -> None:
+    audited(edge, [("accounts", 1, 1)], [("quota", 1, 1)])
+    edge.bus.answers[silent] = None
+
+    answer = await manage(edge, "GET", "/v1/audit")
+
+    assert (answer.status, answer.json["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("places", [["x", ""], ["-1", ""], ["1"], ["1", "2", "3"], ["9" * 30, ""]])
+async def test_a_made_up_cursor_of_the_audit_is_refused(edge: Edge, places: list[str]) -> None:
+    answer = await manage(edge, "GET", f"/v1/audit?cursor={cursor.encode(places)}")
+
+    assert (answer.status, answer.json["errors"][0]["field"]) == (422, "query.cursor")
+
+
+async def test_me_tells_a_key_what_is_counted_of_its_holder(edge: Edge) -> None:
+    account, user = edge.issue("acme"), edge.issue("acme", "ann")
+
+    of_account = (await send(edge, "GET", "/v1/me", account.text)).json
+    of_user = await send(edge, "GET", "/v1/me", user.text)
+
+    assert (of_account["role"], of_account["key_id"]) == ("account", account.key_id)
+    assert {name: bool(rows) for name, rows in of_account["limits"].items()} == {
+        "account": True,
+        "user": False,
+        "key": True,
+    }
+    assert (of_user.json["user_id"], of_user.json["limits"]["account"]) == ("ann", None)
+    assert of_user.json["limits"]["user"][1]["remaining"] == "0"
+    left = of_user.headers["ratelimit"].split(", ")
+    assert [item.partition(";")[0] for item in left] == [
+        '"user.spend_limit_gwei"',
+        '"user.spend_per_hour_micro_usd"',
+        '"key.spend_limit_gwei"',
+        '"key.spend_per_hour_micro_usd"',
+    ]
+    scopes = [Scoped.model_validate(data) for data in asked(edge, limits.ReadLimits)]
+    assert Scoped(account_id="acme", user_id="ann") in scopes
+    assert (await manage(edge, "GET", "/v1/me")).json["role"] == "administrator"
+
+
+async def test_me_is_told_even_while_quota_is_away(edge: Edge) -> None:
+    edge.bus.answers[limits.ReadLimits.subject] = None
+
+    answer = await send(edge, "GET", "/v1/me", edge.issue().text)
+
+    assert (answer.status, answer.json["limits"]) == (200, None)
+    assert "ratelimit" not in answer.headers
+
+
+async def test_limits_are_not_told_while_quota_is_away(edge: Edge) -> None:
+    edge.bus.answers[limits.ReadLimits.subject] = None
+
+    answer = await manage(edge, "GET", LIMITS)
+
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")

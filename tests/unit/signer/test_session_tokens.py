@@ -1,0 +1,51 @@
+"""Session tokens at the signer: whose session it is, and whose allowance is asked for."""
+
+from typing import Any
+
+from services.signer.deciding import AllowanceNeeded
+from tests.quotes import QuoteMaker, body
+from tests.unit.signer.client import Signer, sequence_of, state_of
+
+BOUND: dict[str, Any] = {"user": "user-1", "user_bound": True}
+
+
+def test_an_ask_and_the_session_name_the_token(signer: Signer, quote: QuoteMaker) -> None:
+    ask = signer.ask(body(quote.text()), grant=None, token_id="token-1", **BOUND)
+    assert isinstance(ask, AllowanceNeeded)
+    assert (ask.key_id, ask.token_id) == ("key-1", "token-1")
+
+    reply = signer.pay(body(quote.text()), token_id="token-1", **BOUND)
+
+    session = signer.signing.session("account-1", state_of(reply)["StateID"])
+    assert (session.user_id, session.token_id) == ("user-1", "token-1")
+
+
+def test_a_session_of_one_token_is_not_anothers(signer: Signer, quote: QuoteMaker) -> None:
+    first = body(quote.text())
+    paid = signer.pay(first, token_id="token-1", **BOUND)
+    signer.wait(10)
+    following = body(quote.text(), state=paid["state"])
+
+    for other in ("token-2", None):
+        refusal = signer.refused(following, token_id=other, **BOUND)
+        assert (refusal.status, str(refusal)) == (400, "invalid sig")
+    assert sequence_of(signer.pay(following, token_id="token-1", **BOUND)) == 1
+
+
+def test_a_token_opens_sessions_of_its_own(signer: Signer, quote: QuoteMaker) -> None:
+    """The same ManifestID and params, which an orchestrator names: not one session."""
+    first = body(quote.text())
+
+    sessions = {
+        state_of(signer.pay(first, token_id=token, **BOUND))["StateID"]
+        for token in ("token-1", "token-2", None)
+    }
+
+    assert len(sessions) == 3
+
+
+def test_a_token_of_an_account_may_go_on_with_its_sessions(signer: Signer, quote: QuoteMaker) -> None:
+    paid = signer.pay(body(quote.text()), token_id="token-1")
+    signer.wait(10)
+
+    assert sequence_of(signer.pay(body(quote.text(), state=paid["state"]), token_id="token-2")) == 1
