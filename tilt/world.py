@@ -60,6 +60,7 @@ class Options:
     price_per_unit: int = 5 * 10**10
     spend_limit_wei: int = 10**16
     idle_seconds: int = 120
+    usd_per_eth: int = 3000
     replicas: int = 1  # of each of our own processes, but for provisioner and discovery
     standby: bool = False  # a second PostgreSQL, that every commit waits for
     log_level: str = "info"
@@ -71,6 +72,10 @@ def is_torn(directory: Path) -> bool:
     return databases != (chain_world.load(directory / "chain") is not None)
 
 
+def _sha256(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
 class World:
     """The processes of one slot, and where to reach them."""
 
@@ -80,6 +85,7 @@ class World:
         self.directory = slot.directory
         self.chain_directory = slot.directory / "chain"
         self.admin_key = slot.secret("admin-key")
+        self.hook_secret = slot.secret("hook")  # shown by go-livepeer's signers
         self.payer_key_paths = [self._key("payer"), self._key("payer-2")]  # the first is the default
         self.orchestrator_key_path = self._key("orchestrator")
         self.payers = [_address_of(path) for path in self.payer_key_paths]
@@ -197,6 +203,7 @@ class World:
                 "quota",
                 DEFAULT_SPEND_LIMIT_WEI=str(self.options.spend_limit_wei),
                 IDLE_SECONDS=str(self.options.idle_seconds),
+                USD_PER_ETH=str(self.options.usd_per_eth),
             ),
             *self._replicated("metering"),
             *self._signers(),
@@ -248,7 +255,7 @@ class World:
 
     def _signers(self) -> list[Process]:
         """A signer for each partition, and their relays."""
-        state_key = hashlib.sha256(self.slot.secret("state-key").encode()).hexdigest()
+        state_key = _sha256(self.slot.secret("state-key"))
         payer_keys = ",".join(map(str, self.payer_key_paths))
         synchronous = {"STANDBY_IS_SYNCHRONOUS": "true"} if self.options.standby else {}
         settings = {
@@ -273,7 +280,9 @@ class World:
                 PUBLIC_PORT=str(self.slot.port(name)),
                 PUBLIC_URL=url,
                 KEY_PEPPER=self.slot.secret("key-pepper"),
-                ADMIN_KEY_HASHES=hashlib.sha256(self.admin_key.encode()).hexdigest(),
+                ADMIN_KEY_HASHES=_sha256(self.admin_key),
+                HOOK_SECRET_HASHES=_sha256(self.hook_secret),
+                TOKEN_KEYS=_sha256(self.slot.secret("token-key")),
                 SIGNER_PARTITIONS=str(self.options.replicas),
             )
             for name, url in zip(self.replicas_of("edge"), self.public_urls, strict=True)

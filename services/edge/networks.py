@@ -27,20 +27,19 @@ class Networks:
 
     def __init__(self, texts: Iterable[str]) -> None:
         """Raise ValueError if one is no network."""
-        self._prefixes: dict[tuple[int, int], set[int]] = {}  # by version and shift
+        self._prefixes: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}  # by version and shift
         for text in texts:
             network = ip_network(text)
             version, bits, first = network.version, network.prefixlen, int(network.network_address)
             if _is_mapped(network):
                 version, bits, first = 4, bits - MAPPED_BITS, first & 0xFFFFFFFF
             shift = (32 if version == 4 else 128) - bits  # noqa: PLR2004 (bits of an address)
-            self._prefixes.setdefault((version, shift), set()).add(first >> shift)
+            self._prefixes[version].setdefault(shift, set()).add(first >> shift)
 
     def __contains__(self, address: Address) -> bool:
-        number, version = int(address), address.version
-        return any(
-            number >> shift in prefixes for (of, shift), prefixes in self._prefixes.items() if of == version
-        )
+        number = int(address)
+        by_shift = self._prefixes[address.version]
+        return any(number >> shift in prefixes for shift, prefixes in by_shift.items())
 
 
 class ClientAddresses:

@@ -15,13 +15,18 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from contracts import deposit_watcher, metering, quota, signer
+from contracts import deposit_watcher, limits, metering, quota, signer
 from contracts.discovery import ORCHESTRATORS, SNAPSHOT, Orchestrator, OrchestratorsObserved
 from contracts.message import Message, Refusal
 from shared.bucket import BucketWriter
 from shared.bus import connect
 from tests import infra
-from tests.integration.service_process import provision_accounts, provision_discovery, service
+from tests.integration.service_process import (
+    provision_accounts,
+    provision_discovery,
+    provision_rules,
+    service,
+)
 from tilt.slot import Slot
 
 ADMIN_KEY = "an-administrators-key-of-these-tests"
@@ -61,6 +66,7 @@ class StandIns:
         self.usage_asked: list[metering.QueryUsage] = []
         self.signatures_asked: list[signer.SignOrchestratorInfo] = []
         self.redemptions_asked: list[deposit_watcher.ReadRedemptions] = []
+        self.limits_set: list[limits.SetLimits] = []
         self._subscriptions: dict[str, Subscription] = {}
 
     async def serve(self, name: str) -> None:
@@ -93,8 +99,8 @@ class StandIns:
                 return signed(asked_info.payer or FIRST_PAYER)
             case signer.ReadSession.subject:
                 return _session(signer.ReadSession.model_validate_json(data))
-            case quota.ReadBudget.subject:
-                return _budget(quota.ReadBudget.model_validate_json(data).account_id, 7)
+            case limits.ReadLimits.subject | limits.SetLimits.subject:
+                return self._limits(subject, data)
             case quota.SetSpendLimit.subject:
                 command = quota.SetSpendLimit.model_validate_json(data)
                 return _budget(command.account_id, command.spend_limit)
@@ -113,6 +119,13 @@ class StandIns:
                 self.redemptions_asked.append(asked_redemptions)
                 return deposit_watcher.RedemptionPage(redemptions=[ORPHAN])
         return Refusal(code="bad_command", message=f"nobody serves {subject}")
+
+    def _limits(self, subject: str, data: bytes) -> limits.LimitsView:
+        if subject == limits.ReadLimits.subject:
+            return _limits(limits.ReadLimits.model_validate_json(data), limits.Limits(spend_limit_wei=7))
+        command = limits.SetLimits.model_validate_json(data)
+        self.limits_set.append(command)
+        return _limits(command, command.limits)
 
 
 def signed(payer: str) -> signer.OrchestratorInfoSigned | Refusal:
@@ -158,6 +171,22 @@ def _session(asked: signer.ReadSession) -> Message:
 def _budget(account_id: str, limit: int) -> quota.BudgetView:
     return quota.BudgetView(
         account_id=account_id, spend_limit=limit, spent=3, held=1, remaining=limit - 4, suspended=False
+    )
+
+
+def _limits(scope: limits.Scoped, own: limits.Limits) -> limits.LimitsView:
+    limit = own.spend_limit_wei or 0
+    row = limits.LimitRow(name="spend_limit_wei", limit=limit, used=3, held=1, remaining=limit - 4)
+    return limits.LimitsView(
+        **scope.model_dump(include=set(limits.Scoped.model_fields)),
+        plan=None,
+        time_zone="UTC",
+        own=own,
+        effective=own,
+        rows=[row],
+        sessions=0,
+        streams=0,
+        suspended=False,
     )
 
 
@@ -250,12 +279,24 @@ async def observed(admin: Client) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def ruled(admin: Client) -> AsyncIterator[None]:
+    """Stand in for quota: no rules were set."""
+    writing = asyncio.create_task(BucketWriter(admin, limits.RULES).run({}))
+    try:
+        yield
+    finally:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+
+@asynccontextmanager
 async def running_edge(
     nats: infra.Nats, dsn: str, slot: Slot, directory: Path, *, knows_orchestrators: bool = True
 ) -> AsyncIterator[World]:
     admin = await connect("admin", nats.url())
     await provision_accounts(admin)
     await provision_discovery(admin)
+    await provision_rules(admin)
     stand_ins = StandIns(admin)
     for name in ("signer", "quota", "metering", "deposit_watcher"):
         await stand_ins.serve(name)
@@ -273,6 +314,7 @@ async def running_edge(
     log = directory / "edge.log"
     async with (
         observed(admin) if knows_orchestrators else nullcontext(),
+        ruled(admin),
         service("accounts", slot.port("accounts"), accounts, directory / "accounts.log"),
         service("edge", health_port, edge, log),
         aiohttp.ClientSession() as session,

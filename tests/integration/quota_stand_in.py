@@ -13,10 +13,28 @@ from contracts.audit import AuditPage, AuditRow, ReadAudit, read_audit_subject
 from contracts.message import Command, Message, Refusal
 from contracts.quota import ListPools, PoolPage, PoolView, ReadPool
 from contracts.signer import OrchestratorInfoSigned, SignOrchestratorInfo
-from contracts.stream_starts import EndStream, ListStreams, StreamPage, StreamView
+from contracts.stream_starts import (
+    BeginStream,
+    EndStream,
+    ListStreams,
+    StreamBegun,
+    StreamPage,
+    StreamView,
+)
 
 NOW = datetime(2031, 5, 17, 8, 30, tzinfo=UTC)
 PAYERS = ("0x" + "1a" * 20, "0x" + "2b" * 20)
+
+ACTIONS: dict[type[contract.Authored], str] = {
+    contract.SetLimits: "limits_set",
+    contract.AssignPlan: "plan_assigned",
+    contract.SetTimeZone: "time_zone_set",
+    contract.SetPlan: "plan_set",
+    contract.GrantCredit: "credit_granted",
+    contract.VoidCredit: "credit_voided",
+    contract.SetStops: "stop_set",
+    contract.LiftStops: "stop_lifted",
+}
 
 type Scope = tuple[str, str | None, str | None]
 
@@ -24,8 +42,7 @@ type Scope = tuple[str, str | None, str | None]
 class QuotaStandIn:
     """Keeps what was set.
 
-    `commands` are all that were asked, `running` the streams that run; a command of the type
-    `silent_for` gets no answer.
+    `commands` are all that were asked; a command of the type `silent_for` gets no answer.
     """
 
     def __init__(self, client: Client) -> None:
@@ -33,7 +50,7 @@ class QuotaStandIn:
         self._subscriptions: list[Subscription] = []
         self.commands: list[Command] = []
         self.silent_for: type[Command] | None = None
-        self.running: dict[str, StreamView] = {}
+        self._running: dict[str, StreamView] = {}
         self._limits: dict[Scope, contract.Limits] = {}
         self._plan_of: dict[str, str | None] = {}
         self._zone_of: dict[str, str] = {}
@@ -56,7 +73,8 @@ class QuotaStandIn:
             contract.SetStops: self._set_stops,
             contract.LiftStops: self._lift_stops,
             contract.ListStops: self._list_stops,
-            ListStreams: lambda asked: StreamPage(streams=list(self.running.values())[: asked.limit]),
+            ListStreams: lambda asked: StreamPage(streams=list(self._running.values())[: asked.limit]),
+            BeginStream: self._begin_stream,
             EndStream: self._end_stream,
             ListPools: lambda _: PoolPage(pools=[_pool(payer) for payer in PAYERS]),
             ReadPool: lambda asked: _pool(asked.payer) if asked.payer in PAYERS else _NO_POOL,
@@ -73,9 +91,6 @@ class QuotaStandIn:
             await subscription.unsubscribe()
         self._subscriptions.clear()
         await self._client.flush()
-
-    def forget_stop(self, what: str, value: str) -> None:
-        self._stops.pop(f"{what}:{value}", None)
 
     def _on(self, command: type[Command], answer: Callable[[Any], Message]) -> Callable[[Msg], Any]:
         async def on_message(message: Msg) -> None:
@@ -95,7 +110,7 @@ class QuotaStandIn:
             service="quota",
             position=len(self._audit) + 1,
             at=datetime.now(UTC),
-            action=type(asked).__name__,
+            action=ACTIONS[type(asked)],
             account_id=getattr(asked, "account_id", None),
             actor=asked.actor,
             reason=asked.reason,
@@ -117,10 +132,13 @@ class QuotaStandIn:
                 contract.LimitRow(name="spend_limit_wei", limit=10**16, used=7, held=1, remaining=10**16 - 8)
             ],
             sessions=0,
-            streams=len(self.running),
+            streams=len(self._running),
             suspended=False,
-            most_micro_usd=1_500_000,
+            most_micro_usd=self._most(account_id),
         )
+
+    def _most(self, account_id: str) -> int | None:
+        return self._limits.get((account_id, None, None), contract.Limits()).credit_limit_micro_usd
 
     def _set_limits(self, asked: contract.SetLimits) -> contract.LimitsView:
         self._limits[_scope(asked)] = asked.limits
@@ -198,8 +216,28 @@ class QuotaStandIn:
         found = [stop for key, stop in sorted(self._stops.items()) if key > asked.after]
         return contract.StopPage(stops=found[: asked.limit])
 
+    def _begin_stream(self, asked: BeginStream) -> StreamBegun:
+        self._running[asked.stream_id] = StreamView(
+            stream_id=asked.stream_id,
+            account_id=asked.account_id,
+            user_id=asked.user_id,
+            key_id=asked.key_id,
+            app=asked.app,
+            job_type=asked.job_type,
+            begun_at=NOW,
+            lease_ends_at=NOW,
+        )
+        return StreamBegun(
+            stream_id=asked.stream_id,
+            account_id=asked.account_id,
+            user_id=asked.user_id,
+            begun_at=NOW,
+            lease_ends_at=NOW,
+            rows=[],
+        )
+
     def _end_stream(self, asked: EndStream) -> StreamView | Refusal:
-        stream = self.running.pop(asked.stream_id, None)
+        stream = self._running.pop(asked.stream_id, None)
         if stream is None:
             return Refusal(code="stream_not_found", message=f"there is no stream {asked.stream_id}")
         ended = {"lease_ends_at": None, "ended_at": NOW, "ended_because": "ended"}

@@ -16,6 +16,7 @@ from nats.js.errors import NotFoundError
 
 from contracts.accounts import IDENTITIES
 from contracts.discovery import ORCHESTRATORS
+from contracts.limits import RULES
 from contracts.streams import permissions_of, stream_of
 from tilt.servers import nats
 
@@ -43,6 +44,13 @@ async def provision_discovery(admin: Client) -> None:
     with contextlib.suppress(NotFoundError):
         await admin.jetstream().delete_key_value(ORCHESTRATORS)
     await admin.jetstream().create_key_value(KeyValueConfig(ORCHESTRATORS))
+
+
+async def provision_rules(admin: Client) -> None:
+    """Make quota's bucket, empty."""
+    with contextlib.suppress(NotFoundError):
+        await admin.jetstream().delete_key_value(RULES)
+    await admin.jetstream().create_key_value(KeyValueConfig(RULES))
 
 
 @asynccontextmanager

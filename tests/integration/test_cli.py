@@ -1,6 +1,7 @@
 """The `clearinghouse` command against accounts on real PostgreSQL and NATS, as the NATS user `cli`.
 
-Quota and the signer are a stand-in that keeps what it is told. Nothing but the bus is there: no web.
+Each test runs twice: with quota as a process, and with a stand-in for it and for the signer that keeps
+what it is told, and that may be silent. Nothing else is on the bus: no web.
 """
 
 import asyncio
@@ -9,27 +10,33 @@ import os
 import sys
 from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from contracts import api_keys
 from contracts import limits as contract
 from contracts.accounts import FindIdentity, Identity
-from contracts.stream_starts import StreamView
+from contracts.stream_starts import BeginStream, StreamBegun
 from services.cli.app import app
+from services.provisioner import bus
+from services.provisioner.settings import ProvisionerSettings
 from shared.bus import ask, connect
 from tests import infra
-from tests.integration.quota_stand_in import NOW, PAYERS, QuotaStandIn
-from tests.integration.service_process import bus_user, provision_accounts, service
+from tests.integration.quota_stand_in import PAYERS, QuotaStandIn
+from tests.integration.service_process import bus_user, service
 from tilt.slot import Slot
 
 pytestmark = pytest.mark.anyio
 
-NATS_USERS = (bus_user("accounts"), bus_user("cli"))
+NATS_USERS = (bus_user("accounts"), bus_user("quota"), bus_user("cli"))
 PEPPER = "a-pepper-of-these-tests-and-no-other-0123"
 EXAMPLE = Path("docs/accounts.yaml")
 NOBODY = "0x" + "99" * 20
@@ -40,9 +47,9 @@ class House:
     """How the command is called, and what stands behind it."""
 
     nats: infra.Nats
-    quota: QuotaStandIn
-    identity: Any
-    settings: Mapping[str, str] = field(default_factory=dict)
+    admin: Client
+    settings: Mapping[str, str]
+    stand_in: QuotaStandIn | None = None
 
     async def __call__(self, *words: str, status: int = 0, **settings: str) -> "Said":
         runner, told = CliRunner(), {**self.settings, **settings}
@@ -57,6 +64,21 @@ class House:
         [line] = await self.json(*words)
         return line
 
+    async def identity(self, key_id: str) -> Identity:
+        return await ask(self.admin, FindIdentity(key_id=key_id), Identity)
+
+    async def lift_all(self) -> None:
+        listed = await self.json("stops", "list")
+        for part in batched(listed, contract.LIST_MAX):
+            stops = [contract.StopToSet(what=stop["what"], value=stop["value"]) for stop in part]
+            await ask(
+                self.admin, contract.LiftStops(stops=stops, actor="test", reason="test"), contract.StopPage
+            )
+
+    @property
+    def commands(self) -> list[Any]:
+        return list(self.stand_in.commands) if self.stand_in else []
+
 
 @dataclass(frozen=True)
 class Said:
@@ -68,33 +90,53 @@ class Said:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-@pytest.fixture(scope="module")
-async def house(postgres: infra.Postgres, nats: infra.Nats, slot: Slot) -> AsyncIterator[House]:
-    directory = slot.directory / "cli"
+@pytest.fixture(scope="module", params=["quota", "stand-in"])
+async def house(
+    request: pytest.FixtureRequest, postgres: infra.Postgres, nats: infra.Nats, slot: Slot
+) -> AsyncIterator[House]:
+    directory = slot.directory / f"cli-{request.param}"
     directory.mkdir(exist_ok=True)
-    admin = await connect("admin", nats.url())
-    await provision_accounts(admin)
-    quota = QuotaStandIn(admin)
-    await quota.serve()
-
-    async def identity(key_id: str) -> Identity:
-        return await ask(admin, FindIdentity(key_id=key_id), Identity)
-
     settings = {
         "CLEARINGHOUSE_NATS_URL": nats.url("cli"),
         "CLEARINGHOUSE_KEY_PEPPER": PEPPER,
         "CLEARINGHOUSE_PUBLIC_URL": "https://pay.example.org",
     }
-    with postgres.database("accounts") as database:
-        own = {
-            "POSTGRES_DSN": database.dsn("accounts"),
-            "NATS_URL": nats.url("accounts"),
-            "CREATE_TABLES": "true",
-        }
-        async with service("accounts", slot.port("accounts"), own, directory / "accounts.log"):
-            yield House(nats, quota, identity, settings)
-    await quota.leave()
-    await admin.close()
+    async with AsyncExitStack() as stack:
+        admin = await connect("admin", nats.url())
+        stack.push_async_callback(admin.close)
+        await provision(admin, nats)
+        database = stack.enter_context(postgres.database("accounts", "quota"))
+
+        async def start(name: str) -> None:
+            own = {"POSTGRES_DSN": database.dsn(name), "NATS_URL": nats.url(name), "CREATE_TABLES": "true"}
+            running = service(name, slot.port(name), own, directory / f"{name}.log", ready_seconds=90)
+            await stack.enter_async_context(running)
+
+        await start("accounts")
+        if request.param == "quota":
+            await start("quota")
+            yield House(nats, admin, settings)
+            return
+        stand_in = QuotaStandIn(admin)
+        await stand_in.serve()
+        stack.push_async_callback(stand_in.leave)
+        yield House(nats, admin, settings, stand_in)
+
+
+async def provision(admin: Client, nats: infra.Nats) -> None:
+    """Make all that the provisioner makes, empty."""
+    jetstream = admin.jetstream()
+    for stream in await jetstream.streams_info():
+        await jetstream.delete_stream(str(stream.config.name))
+    made = ProvisionerSettings(nats_url=SecretStr(nats.url()), http_port=0, max_bytes=64 * 1024**2)
+    await bus.ensure(admin, made)
+
+
+@pytest.fixture
+def stand_in(house: House) -> QuotaStandIn:
+    if house.stand_in is None:
+        pytest.skip("of what only the stand-in does")
+    return house.stand_in
 
 
 @pytest.fixture
@@ -105,6 +147,7 @@ async def account(house: House, request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.mark.usefixtures("stand_in")  # it has payers
 async def test_an_account_is_opened_listed_suspended_and_resumed(house: House) -> None:
     opened = await house.one("accounts", "open", "first", "--payer", PAYERS[0].upper().replace("X", "x"))
     again = await house.one("accounts", "open", "first")
@@ -166,7 +209,7 @@ async def test_an_issued_key_is_one_that_an_edge_would_know(house: House, accoun
     headers = json.loads(b64decode(issued["sdk_token"]))["signer_headers"]
     assert headers == {"Authorization": f"Bearer {key.text}"}
     assert "API key:   lpch_" in shown.out
-    assert not any(key.text in command.model_dump_json() for command in house.quota.commands)
+    assert not any(key.text in command.model_dump_json() for command in house.commands)
 
 
 async def test_a_key_is_revoked_and_stays_in_the_list(house: House, account: str) -> None:
@@ -206,9 +249,7 @@ async def test_no_key_is_revoked_where_none_can_be_made(house: House, account: s
     await house("keys", "issue", account)
 
     without = {name: value for name, value in house.settings.items() if not name.endswith("PEPPER")}
-    told = await House(house.nats, house.quota, house.identity, without)(
-        "keys", "reissue", account, "--all", status=2
-    )
+    told = await House(house.nats, house.admin, without)("keys", "reissue", account, "--all", status=2)
 
     assert told.err.startswith("could not: CLEARINGHOUSE_KEY_PEPPER is not set")
     assert [key["status"] for key in await house.json("keys", "list", account)] == ["active"]
@@ -238,17 +279,18 @@ async def test_limits_that_are_not_named_stay(house: House, account: str) -> Non
 
 
 async def test_limits_of_users_and_keys_are_their_own(house: House, account: str) -> None:
+    await house("limits", "set", account, "--credit-limit-micro-usd", "1500000")
     await house("limits", "set", account, "--user", "u-1", "--streams-max", "1")
     await house("limits", "set", account, "--key", "k3yIdOf12Ltr", "--networks", "192.0.2.0/24")
 
     shown = await house("limits", "show", account, "--user", "u-1")
     assert f"Account {account}, user u-1: plan -" in shown.out
     assert "  streams_max 1" in shown.out
-    assert "The most it can cost us: 1.50 USD" in shown.out
     key = await house.one("limits", "show", account, "--key", "k3yIdOf12Ltr")
     assert (key["own"]["networks"], key["own"]["streams_max"]) == (["192.0.2.0/24"], None)
     whole = await house.one("limits", "show", account)
-    assert whole["own"]["streams_max"] is None
+    assert (whole["own"]["streams_max"], whole["most_micro_usd"]) == (None, 1_500_000)
+    assert "The most it can cost us: 1.50 USD\n" in (await house("limits", "show", account)).out
 
 
 async def test_a_plan_is_made_changed_and_assigned(house: House, account: str) -> None:
@@ -310,8 +352,7 @@ async def test_a_long_list_of_recipients_is_stopped(house: House, directory: Pat
     listed = await house.json("stops", "list")
     assert told.out == "1201 recipients are stopped\n"
     assert {stop["value"] for stop in listed} == {recipient.lower() for recipient in recipients}
-    for stop in listed:
-        house.quota.forget_stop(stop["what"], stop["value"])
+    await house.lift_all()
 
 
 async def test_nothing_is_stopped_by_a_list_with_a_wrong_line(house: House, directory: Path) -> None:
@@ -325,11 +366,8 @@ async def test_nothing_is_stopped_by_a_list_with_a_wrong_line(house: House, dire
 
 
 async def test_streams_are_listed_and_ended(house: House, account: str) -> None:
-    stream = StreamView(
-        stream_id="s-1", account_id=account, user_id="u-1", key_id=None, app="demo/echo", job_type="live",
-        begun_at=NOW, lease_ends_at=NOW,
-    )  # fmt: skip
-    house.quota.running["s-1"] = stream
+    begin = BeginStream(account_id=account, stream_id="s-1", user_id="u-1", app="demo/echo", job_type="live")
+    await ask(house.admin, begin, StreamBegun)
 
     listed = await house("streams", "list", account)
     ended = await house.one("streams", "end", account, "s-1")
@@ -339,6 +377,7 @@ async def test_streams_are_listed_and_ended(house: House, account: str) -> None:
     assert (await house("streams", "list", account)).out == "no streams\n"
 
 
+@pytest.mark.usefixtures("stand_in")  # it has payers
 async def test_the_pool_is_shown_to_the_wei(house: House) -> None:
     pools = await house.json("pool")
 
@@ -354,7 +393,7 @@ async def test_the_audit_tells_of_both_services_the_newest_first(house: House, a
 
     assert [(row["service"], row["action"], row["actor"], row["reason"]) for row in rows] == [
         ("accounts", "account_suspended", "on-call", "abuse"),
-        ("quota", "SetLimits", "on-call", "abuse"),
+        ("quota", "limits_set", "on-call", "abuse"),
         ("accounts", "account_opened", "cli", "unspecified"),
     ]
     assert await house.json("audit", "--account", account, "--limit", "1") == rows[:1]
@@ -363,9 +402,9 @@ async def test_the_audit_tells_of_both_services_the_newest_first(house: House, a
 
 async def test_the_example_file_is_applied_once_and_then_changes_nothing(house: House) -> None:
     dry = await house("apply", "-f", str(EXAMPLE), "--dry-run")
-    before = len(house.quota.commands)
+    before = len(house.commands)
     first = await house("apply", "-f", str(EXAMPLE))
-    asked: list[Any] = list(house.quota.commands[before:])
+    asked = house.commands[before:]
     second = await house("apply", "-f", str(EXAMPLE))
     as_json = await house("apply", "-f", str(EXAMPLE), "--json")
 
@@ -375,7 +414,7 @@ async def test_the_example_file_is_applied_once_and_then_changes_nothing(house: 
     assert changes[-2:] == ["open account on-hold", "suspend on-hold"]
     assert first.out.endswith(f"{len(changes)} changes made.\n")
     made = [command for command in asked if isinstance(command, contract.Authored)]
-    assert {(command.actor, command.reason) for command in made} == {("cli", "applied")}
+    assert {(command.actor, command.reason) for command in made} <= {("cli", "applied")}
     assert second.out == "All is as the file says: nothing was changed.\n"
     assert as_json.lines == [{"changes": 0, "dry_run": False}]
     regular = await house.one("limits", "show", "regular")
@@ -424,14 +463,16 @@ async def test_a_grant_that_was_given_is_not_changed_by_a_file(house: House, dir
     assert "given: grant g-1 is another one; a grant is never changed" in told.err
 
 
-async def test_an_apply_that_was_cut_off_is_gone_on_with(house: House, directory: Path) -> None:
+async def test_an_apply_that_was_cut_off_is_gone_on_with(
+    house: House, stand_in: QuotaStandIn, directory: Path
+) -> None:
     """Quota goes away in its middle; what was done stays done, and is not done again."""
     file = directory / "accounts.yaml"
     file.write_text("accounts: [{account_id: cut-off, time_zone: Asia/Tokyo, limits: {sessions_max: 1}}]")
-    house.quota.silent_for = contract.SetLimits
+    stand_in.silent_for = contract.SetLimits
 
     told = await house("apply", "-f", str(file), status=2, CLEARINGHOUSE_TIMEOUT_SECONDS="1")
-    house.quota.silent_for = None
+    stand_in.silent_for = None
     rest = await house("apply", "-f", str(file))
 
     assert told.out == "open account cut-off\nset the time zone of cut-off\n"
@@ -440,12 +481,14 @@ async def test_an_apply_that_was_cut_off_is_gone_on_with(house: House, directory
     assert rest.out == "set limits of cut-off\n1 changes made.\n"
 
 
-async def test_a_service_that_is_away_is_told_and_not_waited_for(house: House, account: str) -> None:
-    await house.quota.leave()
+async def test_a_service_that_is_away_is_told_and_not_waited_for(
+    house: House, stand_in: QuotaStandIn, account: str
+) -> None:
+    await stand_in.leave()
     away = await house("limits", "show", account, status=2)
     audit = await house("audit", "--json", status=2)
     rest = await house.json("audit", "--service", "accounts", "--limit", "1")
-    await house.quota.serve()
+    await stand_in.serve()
 
     assert away.err.startswith("could not: cmd.quota.read_limits.v1: NoRespondersError")
     assert json.loads(audit.err)["kind"] == "fault"
@@ -500,10 +543,10 @@ async def test_the_command_is_a_process_that_says_what_it_misses() -> None:
     ],
 )
 async def test_what_cannot_be_meant_asks_nobody(house: House, words: tuple[str, ...]) -> None:
-    before = len(house.quota.commands)
+    before = len(house.commands)
 
     told = await house(*words, status=2)
 
-    asked = house.quota.commands[before:]
+    asked = house.commands[before:]
     assert "Error" in told.err
     assert not [command for command in asked if isinstance(command, contract.Authored)]

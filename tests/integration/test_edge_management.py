@@ -74,9 +74,25 @@ async def test_limits_are_wei_as_text(world: World, tenants: Tenants) -> None:
     written = await world.manage("PUT", "/v1/accounts/acme/limits", {"spend_limit_wei": str(FUNDS)})
     read = await world.call("GET", "/v1/accounts/acme/limits", key=tenants.acme)
 
-    assert written.json["spend_limit_wei"] == str(FUNDS)
+    assert written.json["spend_limit_wei"] == written.json["own"]["spend_limit_wei"] == str(FUNDS)
     assert read.json["remaining_wei"] == "3"
+    assert read.headers["RateLimit"] == '"spend_limit_wei";r=3'
     assert (await world.manage("GET", "/v1/accounts/nobody/limits")).status == 404
+
+
+async def test_limits_of_users_and_keys_are_set_by_an_administrator(world: World, tenants: Tenants) -> None:
+    key = (await world.call("GET", "/v1/me", key=tenants.user)).json["key_id"]
+    paths = ["/v1/accounts/acme/users/user-1/limits", f"/v1/accounts/acme/keys/{key}/limits"]
+
+    written = [await world.manage("PUT", path, {"streams_max": 2, "reason": "trial"}) for path in paths]
+    read = [await world.call("GET", path, key=tenants.user) for path in paths]
+    foreign = await world.manage("PUT", f"/v1/accounts/other/keys/{key}/limits", {"streams_max": 2})
+
+    assert [answer.status for answer in (*written, *read)] == [200] * 4
+    [of_user, of_key] = world.stand_ins.limits_set[-2:]
+    assert (of_user.user_id, of_key.key_id) == ("user-1", key)
+    assert {(command.actor[:6], command.reason) for command in (of_user, of_key)} == {("admin:", "trial")}
+    assert (foreign.status, foreign.json["code"]) == (404, "key_not_found")
 
 
 async def test_usage_is_asked_of_metering_with_its_cursor(world: World, tenants: Tenants) -> None:
@@ -196,6 +212,10 @@ async def test_whose_key_it_is(world: World, tenants: Tenants) -> None:
 FOREIGN = (
     "/v1/accounts/acme",
     "/v1/accounts/acme/limits",
+    "/v1/accounts/acme/users/ann/limits",
+    "/v1/accounts/acme/keys/000000000000/limits",
+    "/v1/accounts/acme/credit",
+    "/v1/accounts/acme/streams",
     "/v1/accounts/acme/usage",
     "/v1/accounts/acme/sessions",
     "/v1/sessions/session-of-acme",
@@ -229,6 +249,12 @@ async def test_a_foreign_account_answers_like_a_missing_one(
         ("GET", "/v1/accounts/acme/keys", None),
         ("DELETE", "/v1/accounts/acme/keys/keyNumberOne", None),
         ("PUT", "/v1/accounts/acme/limits", {"spend_limit_wei": "1"}),
+        ("PUT", "/v1/accounts/acme/plan", {"plan": "pro"}),
+        ("POST", "/v1/accounts/acme/credit", {"grant_id": "mine", "amount_micro_usd": 1}),
+        ("PUT", "/v1/plans/pro", {}),
+        ("POST", "/v1/stops", {"stops": [{"what": "everything"}]}),
+        ("POST", "/v1/stops/lift", {"stops": [{"what": "everything"}]}),
+        ("GET", "/v1/audit", None),
         ("GET", "/v1/usage", None),
         ("GET", "/v1/sessions", None),
         ("GET", "/v1/pool", None),

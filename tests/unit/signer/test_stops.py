@@ -140,22 +140,28 @@ def test_jobs_without_an_app_can_be_stopped_too(
     assert stoppable.pay(body(quote.text(), app=APP))
 
 
-def test_a_stop_of_a_job_is_on_the_timeline_of_its_session_once(
-    bucket: RulesBucket, stoppable: Signer, quote: QuoteMaker
+@pytest.mark.parametrize(
+    ("what", "value", "told"),
+    [
+        ("app", APP, "refused with 403 (signing_stopped): signing is stopped for this app (incident_42)"),
+        ("key", KEY, "refused with 403 (signing_stopped): signing is stopped for this key (incident_42)"),
+        ("everything", "", "503 (signing_stopped): signing is stopped for everybody (incident_42)"),
+    ],
+)
+def test_a_stop_is_on_the_timeline_of_its_session_once(
+    bucket: RulesBucket, stoppable: Signer, quote: QuoteMaker, *, what: StopKind, value: str, told: str
 ) -> None:
     reply = stoppable.pay(body(quote.text(), app=APP))
-    bucket.stop("app", APP)
+    bucket.stop(what, value)
     for _ in range(3):
         stoppable.wait(3)
         stoppable.refused(body(quote.text(), app=APP, state=reply["state"]))
 
-    told = view(stoppable.signing, ACCOUNT, state_of(reply)["StateID"])
+    seen = view(stoppable.signing, ACCOUNT, state_of(reply)["StateID"])
 
-    assert [entry.event for entry in told.timeline].count("PaymentRefused") == 1
-    assert told.summary.endswith(
-        "refused with 403 (signing_stopped): signing is stopped for this app (incident_42)"
-    )
-    bucket.lift("app", APP)
+    assert [entry.event for entry in seen.timeline].count("PaymentRefused") == 1
+    assert seen.summary.endswith(told)
+    bucket.lift(what, value)
     assert sequence_of(stoppable.pay(body(quote.text(), app=APP, state=reply["state"]))) == 1
 
 
