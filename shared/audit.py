@@ -5,6 +5,7 @@ of it can be told again by the log.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from itertools import batched
@@ -19,6 +20,7 @@ from psycopg.types.json import Jsonb
 from contracts.audit import AuditPage, AuditRow, ReadAudit
 from contracts.message import Event
 from shared.folding import DomainEvent, Events
+from shared.meter import Meter
 from shared.replay import Fill, Filling
 from shared.store import Effect, ThinRecorder
 from shared.table_copies import Table
@@ -92,7 +94,8 @@ class Audit:
         """Make the effect of a save that writes the rows of its events.
 
         `events` has one for each stored event of the save, in their order: its public event, or None
-        where nobody is to be told. All have happened at `at`.
+        where nobody is to be told. All have happened at `at`. It has to be the save's last effect: it
+        takes the log's lock, which others take after those of their rows.
         """
         told = [(index, event) for index, event in enumerate(events) if event and is_audited(event)]
 
@@ -180,7 +183,9 @@ def with_audit(fill: Fill, topics: Sequence[str], telling: Callable[[], ToldAs])
     """
 
     def both(events: Events, names: Mapping[str, Identifier]) -> Filling:
-        audit = AuditFilling(events, names[AUDIT_TABLE.name], topics, telling())
+        uncounted = copy(events)  # `fill` counts each event of the log already
+        uncounted.meter = Meter(events.schema, lambda _: None)
+        audit = AuditFilling(uncounted, names[AUDIT_TABLE.name], topics, telling())
         return Together(fill(events, names), audit)
 
     return both

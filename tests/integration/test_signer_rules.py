@@ -151,6 +151,7 @@ async def test_quota_is_asked_for_the_token_and_the_answer_says_why_and_when_aga
         await broker.start()
         await client.subscribe(GrantAllowances.subject, cb=grant)
         await client.subscribe("answers", cb=hear)
+        await client.flush()  # the answers come over another connection
         payments = Payments(signing(reader), broker, client, SetClock(NOW), 10)
         command = GeneratePayments(requests=[_payment("1"), _payment("2")])
         await payments.answer((command.model_dump_json().encode(), "answers"))

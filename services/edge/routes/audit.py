@@ -62,7 +62,7 @@ def _has_more(pages: Sequence[AuditPage], rows: Sequence[AuditRow], limit: int) 
 def _following(rows: Sequence[AuditRow], befores: Sequence[int | None]) -> str:
     """Where each service goes on: after the last of its rows that was shown."""
     shown = {row.service: row.position for row in rows}
-    places = (shown.get(service) for service, before in zip(SERVICES, befores, strict=True))
+    places = (shown.get(service, before) for service, before in zip(SERVICES, befores, strict=True))
     return cursor.encode(["" if place is None else str(place) for place in places])
 
 

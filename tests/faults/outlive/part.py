@@ -154,11 +154,14 @@ class Scene:
 
     async def _lifetime(self, part: str) -> Lifetime:
         names = self.parts.of(part)
+        await self.streams.renew()
+        await self._in_stride()
         cut = await self._until_cut(names)
         if cut is None:
             return Lifetime(HALTED_MAX_SECONDS)
         lived, died = 0.0, cut
         while died - lived > max(1.5, died / 8):
+            await self.streams.renew()
             await self._in_stride()
             tried = (lived + died) / 2
             if await self._halt(names, tried):

@@ -86,6 +86,15 @@ class Streams:
             await self._start_video(accounts[place % len(accounts)])
         await self.until_paid({stream.manifest_id: PAYMENTS_BEFORE for stream in self.running})
 
+    async def renew(self) -> None:
+        """End all; those that start next have paid for little more than they used.
+
+        A runner's payment is for the seconds begun, so what it has paid ahead grows as it runs.
+        """
+        await self._stack.aclose()
+        self._stack = AsyncExitStack()
+        self.running = []
+
     async def until_all_paid_again(self, *, times: int, seconds: float) -> None:
         """Wait until each that runs was paid so often more; those that are lost are counted elsewhere."""
         wanted = {id_: self.payments.get(id_, 0) + times for id_ in self.alive()}

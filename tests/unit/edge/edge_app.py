@@ -4,9 +4,11 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, cast
 
+from fastapi import FastAPI
 from nats.errors import NoRespondersError
 from starlette.types import Message, Scope
 
@@ -41,6 +43,12 @@ PUBLIC_URL = "https://pay.example"
 PEER, PROXY = "198.51.100.7", "10.0.0.1"
 PAY = "/generate-live-payment"
 NO_CAPS = Paces(unknown=None, payments=None)
+
+
+@cache
+def the_app() -> FastAPI:
+    """Make it once: its first requests are slow. Edges take turns with it."""
+    return make_app(None)
 
 
 class FakeBucket:
@@ -145,7 +153,7 @@ class Edge:
         book = RuleBook(self.rules)
         addresses = ClientAddresses(Networks(["10.0.0.0/8"]))
         self.admission = Admission(authenticator, book, addresses, self.paces, self.clock)
-        parts = Parts(
+        self._parts = Parts(
             client=cast("Any", self.bus),
             authenticator=authenticator,
             admission=self.admission,
@@ -158,8 +166,7 @@ class Edge:
             hook_secrets=self.hook_secrets,
             clock=self.clock,
         )
-        app = make_app(parts)
-        self._gate = Gate(app, app.state.wire)
+        self._gate = Gate(the_app(), the_app().state.wire)
 
     async def _find(self, key_id: str) -> Identity | None:
         self.asked.append(key_id)
@@ -202,6 +209,7 @@ class Edge:
         sent = {"authorization": f"Bearer {credential}"} if credential is not None else {}
         data = body.encode() if isinstance(body, str) else body
         sent |= {"content-length": str(len(data)), **(headers or {})}
+        the_app().state.parts = self._parts
         return await _ask(self._gate, _scope(method, path, sent, peer), data)
 
     async def pay(self, credential: str | None, **options: Any) -> Answer:

@@ -51,6 +51,8 @@ def test_who_has_no_user_and_no_token_is_not_held_by_theirs() -> None:
         bucket.limit(level, payments_per_second=1)
 
     assert permit(bucket, Who(ACCOUNT, None, KEY, None, PAYER)) is UNLIMITED_PERMIT
+    bucket.set_plan("default", Rules(payments_per_second=5), Rules(payments_per_second=1))
+    assert permit(bucket, Who(ACCOUNT, None, KEY, None, PAYER)).rates == (("account.account-1", 5),)
 
 
 @pytest.mark.parametrize(

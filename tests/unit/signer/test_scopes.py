@@ -193,6 +193,13 @@ def test_the_face_value_may_be_the_limit_but_not_more(
     assert limited.pay(request(highest, manifest_id="other"), **WHO)
 
 
+def test_a_face_value_limit_over_the_deposit_frees_nothing(bucket: RulesBucket, limited: Signer) -> None:
+    bucket.limit("key", ticket_face_value_max_wei=10**30)
+    quote = QuoteMaker(START, face_value=10**18 + 1)
+
+    assert str(limited.refused(request(quote))).endswith(f"> max faceValue {10**18}")
+
+
 def test_of_ticket_limits_the_tightest_holds(bucket: RulesBucket, quote: QuoteMaker) -> None:
     signer = Signer(Limits(max_ticket_ev=Wei(99)), permits=WatchedRules(bucket))
     bucket.limit("account", ticket_ev_max_wei=10**6, ticket_face_value_max_wei=10**18)
