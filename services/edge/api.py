@@ -40,7 +40,7 @@ from shared.bus import CommandRefusedError, ServiceUnavailableError
 ROUTES = (accounts, limits, plans, credit, streams, usage, me, tokens, stops, audit, hooks)
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": title(status)}
-    for status in (400, 401, 403, 404, 409, 422, 429, 503)
+    for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
 }
 
 

@@ -45,7 +45,7 @@ class Authorizing:
         """Raises BadBalance."""
         told = _told(asked)
         scopes = [Scope(asked.account_id)]
-        scopes += scopes_of_ids(asked.account_id, asked.user_id, asked.key_id, None)
+        scopes += scopes_of_ids(asked.account_id, asked.user_id, asked.key_id, asked.token_id)
 
         def decide(work: Work) -> PaymentAuthorized:
             session = work.foreign_session(asked.account_id, asked.state_id)
@@ -78,6 +78,7 @@ class Authorizing:
             needed=estimate,
             wanted=estimate,
             user_id=asked.user_id,
+            token_id=asked.token_id,
         )
         books = work.limited_books(ask)
         for each, conditions in books:

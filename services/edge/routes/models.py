@@ -20,12 +20,13 @@ from services.edge.keys import PREFIX
 WEI_MAX = 2**256 - 1
 
 
-def _not_in_numbers(text: str) -> str:
+def _not_in_numbers(given: object) -> object:
     """Refuse what pydantic would read as seconds since 1970: our times are RFC 3339."""
-    try:
-        float(text)
-    except ValueError:
-        return text
+    if isinstance(given, str):
+        try:
+            float(given)
+        except ValueError:
+            return given
     raise ValueError("a time is expected, such as 2026-03-01T12:00:00Z")
 
 

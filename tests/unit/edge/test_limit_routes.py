@@ -118,6 +118,7 @@ async def test_the_old_body_still_works(edge: Edge) -> None:
         ({"networks": ["192.0.2.1/24"]}, "networks.0"),
         ({"recipients": [RECIPIENT.replace("aA", "AA")]}, "recipients.0"),
         ({"expires_at": 1_900_000_000}, "expires_at"),
+        ({"expires_at": {}}, "expires_at"),
         ({"expires_at": "2031-06-01T00:00:00"}, "expires_at"),
         ({"reason": "because he said so"}, "reason"),
         ({"spend_limit": "7"}, "spend_limit"),
