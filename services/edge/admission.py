@@ -1,6 +1,5 @@
 """Who may come in, from where, until when and how often: what each request passes before its route."""
 
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,12 +53,9 @@ class Admission:
         self._visitors = Cap(VISITORS_MAX)
         self._payers = Cap(PAYERS_MAX)
 
-    def admit(self, scope: Scope) -> Awaitable[Identity]:
+    async def admit(self, scope: Scope) -> Identity:
         """Return whose request it is; raise AuthenticationRefused."""
-        return self.admit_with(scope["head"].get(b"authorization"), scope)
-
-    async def admit_with(self, header: bytes | None, scope: Scope) -> Identity:
-        """The same for a credential that came by another way, as it would stand in Authorization."""
+        header = scope["head"].get(b"authorization")
         identity = self._authenticator.recall(header) or await self._look_up(scope, header)
         scope["account_id"] = identity.account_id
         scope["bounds"] = self.check(identity, identity.user_id, scope)

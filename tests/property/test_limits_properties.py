@@ -1,0 +1,43 @@
+"""Whatever the order of asks, payments, closes, take-backs and turns: no window has more than its limit."""
+
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.quota.application import Quota
+from services.quota.domain.limit_set import Scope
+from services.quota.domain.limits import Limits
+from shared.money import Wei
+from tests.property.limited_house import ACCOUNT, House
+
+# Clocks are changed in these in the days that the house lives through, or by a half hour, or not.
+ZONES = (
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "Asia/Kolkata",
+    "Australia/Lord_Howe",
+    "Africa/Casablanca",
+)
+AMOUNTS = st.none() | st.integers(40, 900).map(Wei)
+LIMITS = st.builds(
+    Limits,
+    spend_limit_wei=st.none() | st.integers(200, 3000).map(Wei),
+    spend_per_hour_wei=AMOUNTS,
+    spend_per_day_wei=AMOUNTS,
+    spend_per_month_wei=st.none() | st.integers(200, 2000).map(Wei),
+    sessions_max=st.none() | st.integers(1, 5),
+)
+SCOPES = (Scope(ACCOUNT), Scope(ACCOUNT, user_id="ann"), Scope(ACCOUNT, key_id="key-1"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(limits=st.tuples(LIMITS, LIMITS, LIMITS), zone=st.sampled_from(ZONES), seed=st.integers(0, 2**32 - 1))
+def test_no_window_has_more_than_its_limit(limits: tuple[Limits, ...], zone: str, seed: int) -> None:
+    quota = Quota(Wei(10_000))
+    house = House([quota], zone, dict(zip(SCOPES, limits, strict=True)), Random(seed))
+    house.open()
+
+    for _ in range(120):
+        house.step()
