@@ -15,7 +15,8 @@ from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
 from contracts.message import Command, Event, Message, WeiText
 
-RULES = "rules"  # the KV bucket of what signers and edges check by themselves, stops included
+RULES = "rules"  # the KV bucket of what signers and edges check by themselves
+STOPS = "stops"  # that of emergency stops: small, so that it is written at once
 
 LIST_MAX = 500
 MICRO_USD_MAX = 10**15  # a billion dollars
@@ -287,9 +288,9 @@ class StopPage(Message):
 class RulesEntry(Message):
     """An entry of the `rules` bucket: what was set for a scope, or a plan.
 
-    Keys: see `plan_entry`, `scope_entry`; those of stops, `stop_entry`, hold a StopView. What an account
-    does not set comes from its plan, or from the plan named `default`; so do rules of its users and
-    keys. All that hold for a request are checked, each by itself.
+    Keys: see `plan_entry` and `scope_entry`; the `stops` bucket has a StopView under each `stop_entry`.
+    What an account does not set comes from its plan, or from the plan named `default`; so do rules of
+    its users and keys. All that hold for a request are checked, each by itself.
     """
 
     rules: Rules = Field(default_factory=Rules)
@@ -312,8 +313,11 @@ def scope_entry(scope: Scoped) -> str:
     return f"account.{scope.account_id}"
 
 
+STOP_ENTRIES = "stop."
+
+
 def stop_entry(what: str, value: str) -> str:
-    return f"stop.{what}.{_in_key(value)}"
+    return f"{STOP_ENTRIES}{what}.{_in_key(value)}"
 
 
 def _in_key(text: str) -> str:

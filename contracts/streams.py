@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from contracts.accounts import IDENTITIES
 from contracts.deposit_watcher import CHAIN
 from contracts.discovery import ORCHESTRATORS
-from contracts.limits import RULES
+from contracts.limits import RULES, STOPS
 from contracts.message import read_log_subject
 
 DEAD_LETTERS = "DEAD_LETTERS"
@@ -49,12 +49,14 @@ BUCKET_OWNERS = {
     CHAIN: "deposit_watcher",
     ORCHESTRATORS: "discovery",
     RULES: "quota",
+    STOPS: "quota",
 }
 BUCKET_READERS = {
     IDENTITIES: ("edge",),
     CHAIN: ("signer",),
     ORCHESTRATORS: ("edge",),
     RULES: ("signer", "edge"),
+    STOPS: ("signer",),
 }
 
 # Who may command whom, by subject (below the kind `cmd`).

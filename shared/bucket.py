@@ -8,7 +8,8 @@ Whatever was put before a heartbeat comes before it, so each one marks a state t
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import batched
 from types import MappingProxyType
 
 import structlog
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 EXPECTED_LAST = "Nats-Expected-Last-Sequence"
 OPERATION, DELETED = "KV-Operation", "DEL"
 HEARTBEAT_SECONDS = 0.25
+PUT_SECONDS = 1.0
+PAGE = 200  # entries under way at once, when all are written
 STALE_SECONDS = 1.0
 
 
@@ -101,8 +104,8 @@ class BucketWriter:
     async def _rewrite(self) -> None:
         async with self._changed:
             epoch = str(time.time_ns())
-            for key, value in self._entries.items():
-                await self._put(f"{epoch}.{key}", value)
+            for page in batched(self._entries.items(), PAGE):
+                await self._put_page([(f"{epoch}.{key}", value) for key, value in page])
             await self._put(f"{epoch}.complete", b"{}")
             first = self._sequence - len(self._entries)
             self._epoch = epoch
@@ -113,18 +116,31 @@ class BucketWriter:
     async def _beat(self) -> None:
         await self._put("heartbeat", to_json({"epoch": self._epoch}))
 
+    async def _put_page(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        """Put many without waiting for each: the store takes them in this order, or refuses the rest."""
+        if not self._sequence:
+            (key, value), *entries = entries
+            await self._put(key, value)
+        last = self._sequence
+        puts = [self._put_after(last + place, key, value, {}) for place, (key, value) in enumerate(entries)]
+        await asyncio.gather(*puts)
+        self._sequence = last + len(puts)
+
     async def _put(self, key: str, value: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> None:
-        jetstream = self._client.jetstream(timeout=1)
-        expected = {EXPECTED_LAST: str(self._sequence)} if self._sequence else {}
-        ack = await jetstream.publish(
+        self._sequence = await self._put_after(self._sequence, key, value, headers)
+
+    async def _put_after(self, last: int, key: str, value: bytes, headers: Mapping[str, str]) -> int:
+        """Returns the entry's sequence; without a last one, whichever it is."""
+        expected = {EXPECTED_LAST: str(last)} if last else {}
+        ack = await self._client.jetstream(timeout=PUT_SECONDS).publish(
             f"$KV.{self._bucket}.{key}",
             value,
             stream=f"KV_{self._bucket}",
             headers={**headers, **expected} or None,
         )
-        if self._sequence and ack.seq != self._sequence + 1:
-            raise StoreLostError(f"{ack.seq} came after {self._sequence}")
-        self._sequence = ack.seq
+        if last and ack.seq != last + 1:
+            raise StoreLostError(f"{ack.seq} came after {last}")
+        return ack.seq
 
 
 class BucketReader:

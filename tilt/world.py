@@ -61,6 +61,7 @@ class Options:
     spend_limit_wei: int = 10**16
     idle_seconds: int = 120
     usd_per_eth: int = 3000
+    unknown_per_second: int = 10  # requests without a valid key, of an address; 0: no cap
     replicas: int = 1  # of each of our own processes, but for provisioner and discovery
     standby: bool = False  # a second PostgreSQL, that every commit waits for
     log_level: str = "info"
@@ -284,6 +285,7 @@ class World:
                 HOOK_SECRET_HASHES=_sha256(self.hook_secret),
                 TOKEN_KEYS=_sha256(self.slot.secret("token-key")),
                 SIGNER_PARTITIONS=str(self.options.replicas),
+                UNKNOWN_PER_SECOND=str(self.options.unknown_per_second),
             )
             for name, url in zip(self.replicas_of("edge"), self.public_urls, strict=True)
         ]

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from contracts.accounts import AccountOpened, AccountResumed, AccountSuspended, ApiKeyRevoked
 from contracts.deposit_watcher import FundsObserved, RoundChanged
-from contracts.limits import RULES
+from contracts.limits import RULES, STOPS
 from contracts.signer import PaymentSigned, SessionClosed, TicketRecovered
 from contracts.streams import CONSUMERS
 from services.quota import handlers, limit_handlers, stream_handlers
@@ -69,10 +69,7 @@ def inboxes(quota: Quota, client: Client) -> list[Inbox]:
 def create_tables(quota: Quota, public_log: PublicLog) -> None:
     public_log.create_tables()
     Positions(quota).create_tables()
-    quota.allowances.create_tables()
-    quota.rules.create()
-    quota.stream_leases.create_tables()
-    quota.audit.create_tables()
+    quota.create_tables()
 
 
 def answering(
@@ -118,8 +115,14 @@ async def run(settings: QuotaSettings) -> None:
         retry_seconds=settings.close_retry_seconds,
     )
     lease = Lease(dsn, SERVICE)  # all grant and limit; one follows the logs, and does what goes on by itself
-    rules = RulesWriter(quota.rules, public_log, BucketWriter(client, RULES, lambda: lease.sure))
-    alone: list[Task] = [closing.run, rules.run, partial(streaming.sweep, clock), partial(authorizing.settle, clock)]
+    writers = [BucketWriter(client, bucket, lambda: lease.sure) for bucket in (RULES, STOPS)]
+    rules = RulesWriter(quota.rules, public_log, *writers)
+    alone: list[Task] = [
+        closing.run,
+        rules.run,
+        partial(streaming.sweep, clock),
+        partial(authorizing.settle, clock),
+    ]
     readers = [inbox.run for inbox in inboxes(quota, client)]
     tasks: list[Task] = [partial(lead, lease, *alone, *readers)]
     if settings.usd_per_eth is not None:

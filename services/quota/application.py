@@ -72,6 +72,13 @@ class Quota(EventSourced):
         self.stream_leases = StreamLeases(self.recorder)
         self.audit = Audit(self.name, self.recorder)
 
+    def create_tables(self) -> None:
+        """Make what it keeps beside its log."""
+        self.allowances.create_tables()
+        self.rules.create_tables()
+        self.stream_leases.create_tables()
+        self.audit.create_tables()
+
     # Granting
 
     def grant_all(self, asks: Sequence[Ask], now: datetime) -> list[Answer]:

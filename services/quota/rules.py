@@ -1,7 +1,7 @@
-"""The `rules` bucket: what signers and edges check by themselves, emergency stops included.
+"""The buckets `rules` and `stops`: what signers and edges check by themselves.
 
-A table has its entries, changed in the transaction of the events. One process of quota writes the
-bucket: all of the table when it begins, then whatever the log says was changed, ten times a second.
+A table has their entries, changed in the transaction of the events. One process of quota writes the
+buckets: all of the table when it begins, then whatever the log says was changed, ten times a second.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from eventsourcing.persistence import ApplicationRecorder, PersistenceError
 from psycopg.sql import SQL, Identifier
 
 from contracts.limits import (
+    STOP_ENTRIES,
     LimitsSet,
     PlanAssigned,
     PlanSet,
@@ -85,7 +86,7 @@ class RulesTable:
     def __init__(self, recorder: ApplicationRecorder) -> None:
         self._recorder = recorder
 
-    def create(self) -> None:
+    def create_tables(self) -> None:
         with self._store.datastore.get_connection() as connection:
             connection.execute(SQL(CREATE_RULES_TABLE).format(schema=self._schema))
 
@@ -136,17 +137,20 @@ class RulesTable:
 
 
 class RulesWriter:
-    """Keeps the bucket as the table is."""
+    """Keeps the buckets as the table is."""
 
-    def __init__(self, table: RulesTable, public_log: PublicLog, writer: BucketWriter) -> None:
+    def __init__(
+        self, table: RulesTable, public_log: PublicLog, rules: BucketWriter, stops: BucketWriter
+    ) -> None:
         self._table = table
         self._log = public_log
-        self._writer = writer
+        self._rules = rules
+        self._stops = stops
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow())
-            group.create_task(self._writer.run({}))
+            for task in (self._follow(), self._stops.run({}), self._rules.run({})):
+                group.create_task(task)
 
     async def _follow(self) -> None:
         """Write all at first, and after a restore; else what was changed."""
@@ -156,12 +160,17 @@ class RulesWriter:
                 now, _ = await asyncio.to_thread(self._log.marks)
                 if now != epoch:
                     position = await asyncio.to_thread(self._log.head)
-                    await self._writer.replace(await asyncio.to_thread(self._table.all))
+                    await self._write_all()
                     epoch = now
                 position = await self._step(position)
             except PersistenceError as problem:
                 log.warning("rules_wait", problem=repr(problem))
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _write_all(self) -> None:
+        found = await asyncio.to_thread(self._table.all)
+        for writer in (self._stops, self._rules):
+            await writer.replace({key: value for key, value in found.items() if self._writer(key) is writer})
 
     async def _step(self, position: int) -> int:
         """Put what was changed after a position; returns how far it is now."""
@@ -169,12 +178,19 @@ class RulesWriter:
         keys = {key for entry in entries if (key := changed_entry(entry["subject"], entry["event"]))}
         if keys:
             values = await asyncio.to_thread(self._table.some, keys)
-            for key in keys:
+            for key in sorted(keys, key=self._is_rule):  # stops first
                 if key in values:
-                    await self._writer.put(key, values[key])
+                    await self._writer(key).put(key, values[key])
                 else:
-                    await self._writer.drop(key)
+                    await self._writer(key).drop(key)
         return int(entries[-1]["position"]) if entries else position
+
+    def _writer(self, key: str) -> BucketWriter:
+        return self._rules if self._is_rule(key) else self._stops
+
+    @staticmethod
+    def _is_rule(key: str) -> bool:
+        return not key.startswith(STOP_ENTRIES)
 
 
 def changed_entry(subject: str, event: Mapping[str, Any]) -> str | None:

@@ -181,12 +181,15 @@ class Work:
     def lease(self, books: Sequence[tuple[Budget | SubBudget, Conditions]], ask: Ask, amount: Wei) -> None:
         """Have the session hold so much more, until the first window of a limit turns."""
         budget = self.budget(ask.account_id)
+        counted_before = set(budget.counting(ask.session_id))
         subs = [each for each, _ in books if isinstance(each, SubBudget)]
         turns = [turn for each, terms in books if (turn := each.turns_at(terms)) is not None]
         counted_by = [sub.scope.level for sub in subs]
         budget.grant(ask, amount, self.now, ends_at=min(turns, default=None), counted_by=counted_by)
         for sub in subs:
             sub.hold(ask.session_id, budget.held_by(ask.session_id), self.now)
+        for scope in counted_before - set(budget.counting(ask.session_id)):  # as with another session token
+            self.sub_budget(scope).hold(ask.session_id, Wei(0), self.now)
         self.touch(ask.account_id, ask.session_id, self.now)
 
     # Rows beside the events

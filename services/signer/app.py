@@ -20,7 +20,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from contracts.deposit_watcher import CHAIN
-from contracts.limits import RULES
+from contracts.limits import RULES, STOPS
 from contracts.signer import GeneratePayments
 from services.signer import handlers
 from services.signer.application import Signing
@@ -69,8 +69,8 @@ async def run(settings: SignerSettings) -> None:
     clock = settings.clock()
     url, dsn = settings.nats_url.get_secret_value(), settings.postgres_dsn.get_secret_value()
     client = await connect("signer", url)
-    bucket, rules_bucket = BucketReader(client, CHAIN), BucketReader(client, RULES)
-    rules = WatchedRules(rules_bucket)
+    bucket, rules_bucket, stops_bucket = (BucketReader(client, each) for each in (CHAIN, RULES, STOPS))
+    rules = WatchedRules(rules_bucket, stops_bucket)
     stale = timedelta(seconds=settings.chain_stale_seconds)
     payers = [
         Payer(key, WatchedChain(bucket, "0x" + key.address.hex(), clock, stale))

@@ -35,8 +35,8 @@ def is_repeat(intent: Intent, session: PaymentSession) -> bool:
 
 def check_same_job(intent: Intent, session: PaymentSession) -> None:
     request = intent.request
-    if request.user_bound and (session.user_id, session.token_id) != (request.user_id, request.token_id):
-        raise BadRequestError("invalid sig")  # to this key another's state is none of ours
+    if request.user_bound and session.user_id != request.user_id:
+        raise BadRequestError("invalid sig")  # to this key another user's state is none of ours
     if session.orchestrator != "0x" + intent.quote.orchestrator.hex():
         raise BadRequestError("orchestratorAddress mismatch")
     if session.payer != intent.payer:

@@ -1,4 +1,4 @@
-"""The rules and emergency stops as the signer sees them: quota's bucket, kept in memory."""
+"""The rules and emergency stops as the signer sees them: quota's buckets, kept in memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,16 @@ from typing import Protocol
 import structlog
 from pydantic import ValidationError
 
-from contracts.limits import RulesEntry, Scoped, StopKind, StopView, plan_entry, scope_entry, stop_entry
+from contracts.limits import (
+    STOP_ENTRIES,
+    RulesEntry,
+    Scoped,
+    StopKind,
+    StopView,
+    plan_entry,
+    scope_entry,
+    stop_entry,
+)
 from services.signer.kept import Kept, Look
 from services.signer.permits import OPEN, Job, Level, Permit, Scope, Terms, Who, permit_of, terms_of
 from services.signer.refusal import unavailable
@@ -48,18 +57,22 @@ NOTHING_SET = Entry(None, OPEN)
 class WatchedRules:
     """Reads entries when they change. Once loaded, the last copy counts, also while nobody writes it."""
 
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
+    def __init__(self, rules: Bucket, stops: Bucket) -> None:
+        self._buckets = (rules, stops)
         self._loaded = False
-        self._entries: Kept[str, Entry] = Kept(bucket.get, _entry, KEPT_MAX)
-        self._permits: Kept[Who, Permit] = Kept(bucket.get, self._permit, KEPT_MAX)
-        self._stops: Kept[Job, Sequence[StopView]] = Kept(bucket.get, _stops_of_job, JOBS_MAX)
+        self._entries: Kept[str, Entry] = Kept(rules.get, _entry, KEPT_MAX)
+        self._permits: Kept[Who, Permit] = Kept(self._look, self._permit, KEPT_MAX)
+        self._stops: Kept[Job, Sequence[StopView]] = Kept(stops.get, _stops_of_job, JOBS_MAX)
 
     @property
     def known(self) -> bool:
         """Whether they were ever loaded: a signer that knows no stops signs nothing."""
-        self._loaded = self._loaded or self._bucket.ready
+        self._loaded = self._loaded or all(bucket.ready for bucket in self._buckets)
         return self._loaded
+
+    def _look(self, name: str) -> bytes | None:
+        rules, stops = self._buckets
+        return (stops if name.startswith(STOP_ENTRIES) else rules).get(name)
 
     def of(self, who: Who) -> Permit:
         return self._read(self._permits.of, who)

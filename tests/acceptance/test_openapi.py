@@ -5,6 +5,7 @@ Schemathesis reads the document and makes the requests: well-formed ones, and on
 
 import asyncio
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import CheckFunction, not_a_server_error
-from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
+from schemathesis.config import (
+    ChecksConfig,
+    GenerationConfig,
+    NegativeDataRejectionConfig,
+    ProjectConfig,
+    ProjectsConfig,
+    SchemathesisConfig,
+)
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -39,13 +47,19 @@ CHECKS: list[CheckFunction] = [
     response_headers_conformance,
     negative_data_rejection,
 ]
+NAMES = {"user_id": "user-7", "stream_id": "stream-7", "grant_id": "grant-7", "name": "small-7"}
 EXAMPLES = 8  # of each operation and caller, beside those at the bounds of its parameters
 TIMEOUT_SECONDS = 10
 
+# What is one too many for a long list may be too large for the edge before it is looked at: 413.
+REJECTED = NegativeDataRejectionConfig(expected_statuses=["4xx", "5xx"])
 # All requests carry a good key: what comes without is tests/acceptance/test_bad_input.py's.
 CONFIG = SchemathesisConfig(
     projects=ProjectsConfig(
-        default=ProjectConfig(generation=GenerationConfig(with_security_parameters=False))
+        default=ProjectConfig(
+            generation=GenerationConfig(with_security_parameters=False),
+            checks=ChecksConfig(negative_data_rejection=REJECTED),
+        )
     )
 )
 api = schemathesis.openapi.from_path(DOCUMENT, config=CONFIG).include(path_regex="^/v1")
@@ -74,14 +88,17 @@ def _is_positive(case: Any, part: ParameterLocation) -> bool:
 
 
 @pytest.fixture(scope="module", params=["administrator", "administrator who guesses", "account"])
-def caller(request: pytest.FixtureRequest, processes: tuple[World, Supervisor]) -> Caller:
+def caller(request: pytest.FixtureRequest, processes: tuple[World, Supervisor]) -> Iterator[Caller]:
     world, _ = processes
     if request.param == "administrator who guesses":
-        return Caller(world.public_url, world.admin_key, {})
+        yield Caller(world.public_url, world.admin_key, {})
+        asyncio.run(_lift_stops(*processes))
+        return
     account, session_id = asyncio.run(_paying_account(*processes))
     key = account.api_key if request.param == "account" else world.admin_key
-    ids = {"account_id": account.account_id, "key_id": account.key_id, "session_id": session_id}
-    return Caller(world.public_url, key, ids)
+    ids = {"account_id": account.account_id, "key_id": account.key_id, "session_id": session_id, **NAMES}
+    yield Caller(world.public_url, key, ids)
+    asyncio.run(_lift_stops(*processes))
 
 
 async def _paying_account(world: World, supervisor: Supervisor) -> tuple[Account, str]:
@@ -92,7 +109,30 @@ async def _paying_account(world: World, supervisor: Supervisor) -> tuple[Account
         payer = Payer(system, await system.open_account())
         paid = await payer.pay(await payer.challenge())
         await settled(system, payer.account)
+        await _make_named(system, payer.account)
     return payer.account, paid.session_id
+
+
+async def _make_named(system: System, account: Account) -> None:
+    """What `NAMES` names, so that there is something to answer."""
+    user, stream, grant, plan = (NAMES[name] for name in ("user_id", "stream_id", "grant_id", "name"))
+    path = f"/v1/accounts/{account.account_id}/credit"
+    begun = await system.call(
+        "POST", "/v1/streams", key=account.api_key, body={"stream_id": stream, "user_id": user}
+    )
+    granted = await system.call("POST", path, body={"grant_id": grant, "amount_micro_usd": 7})
+    made = await system.call("PUT", f"/v1/plans/{plan}", body={})
+    assert (begun.status, granted.status, made.status) == (201, 201, 200)
+
+
+async def _lift_stops(world: World, supervisor: Supervisor) -> None:
+    """Whatever was stopped meanwhile, and everything at worst, is signed again."""
+    async with aiohttp.ClientSession() as http:
+        system = System(world, supervisor, http)
+        while stops := (await system.call("GET", "/v1/stops?limit=100")).json["stops"]:
+            named = [{"what": stop["what"], "value": stop["value"]} for stop in stops]
+            lifted = await system.call("POST", "/v1/stops/lift", body={"stops": named})
+            assert lifted.status == 204, lifted
 
 
 @api.parametrize()

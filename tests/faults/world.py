@@ -18,6 +18,11 @@ from tilt.world import Options, World
 SCALE = int(os.environ.get("DRAINS_SCALE", "1"))  # of what is tried; 1 is for `make test`
 DEPOSIT_WEI = 6 * 10**15 * SCALE
 IDLE_SECONDS = 5  # after which an allowance comes back
+OPTIONS = Options(
+    idle_seconds=IDLE_SECONDS,
+    unknown_per_second=0,  # whoever attacks shows hundreds of bad keys from one address
+    log_level="debug",
+)
 
 
 class GuardedWorld(World):
@@ -51,7 +56,7 @@ def running_world(
 ) -> Iterator[tuple[World, Supervisor]]:
     """Start all processes; they are supervised in a thread of their own, whatever a test is doing."""
     with infra.own_slot() as slot, start_blocking_portal() as portal:
-        world = kind(slot, options or Options(idle_seconds=IDLE_SECONDS, log_level="debug"))
+        world = kind(slot, options or OPTIONS)
         world.prepare()
         with portal.wrap_async_context_manager(Supervisor(slot.directory)) as supervisor:
             portal.call(start, world, supervisor)

@@ -74,7 +74,8 @@ class Target:
 async def run_over_http(totals: Totals, chunks: int, inputs: int) -> None:
     """Start everything, run the chunks that are missing, stop everything."""
     with own_slot() as slot:
-        world = World(slot, Options(spend_limit_wei=10**18, log_level="warning"))
+        options = Options(spend_limit_wei=10**18, unknown_per_second=0, log_level="warning")
+        world = World(slot, options)
         world.prepare()
         async with Supervisor(slot.directory) as supervisor:
             await start(world, supervisor)

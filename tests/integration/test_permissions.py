@@ -18,7 +18,7 @@ from contracts.audit import ReadAudit, read_audit_subject
 from contracts.deposit_watcher import CHAIN
 from contracts.discovery import ORCHESTRATORS
 from contracts.generate import MODULES, messages_of
-from contracts.limits import RULES
+from contracts.limits import RULES, STOPS
 from contracts.message import Command, Event, ReadLog, read_log_subject
 from contracts.signer import GeneratePayments
 from contracts.streams import (
@@ -98,6 +98,7 @@ BUCKETS = {  # who writes, who reads
     CHAIN: ("deposit_watcher", "signer"),
     ORCHESTRATORS: ("discovery", "edge"),
     RULES: ("quota", "edge signer"),
+    STOPS: ("quota", "signer"),
 }
 READERS = {  # stream, durable consumer -> whose it is
     ("SIGNER_EVENTS", "metering-record-usage"): "metering",

@@ -78,10 +78,7 @@ def replicas(store: str) -> Iterator[tuple[Replica, Replica]]:
         for each in pair:
             stack.callback(each.quota.close)
         quota = pair[0].quota
-        quota.allowances.create_tables()
-        quota.rules.create()
-        quota.stream_leases.create_tables()
-        quota.audit.create_tables()
+        quota.create_tables()
         yield pair
 
 

@@ -55,7 +55,7 @@ def paid(database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch) -> 
         signing = stack.enter_context(signer(signer_env))
         quota = Quota(Wei(10**18), postgres_env(made.dsn("quota"), "quota", create_tables=True))
         stack.enter_context(quota)
-        quota.allowances.create_tables()
+        quota.create_tables()
         funds = FundsObserved(
             payer=PAYER,
             deposit=10**18,
@@ -169,7 +169,7 @@ def test_a_rebuild_leaves_indexes_as_they_were(paid: Paid) -> None:
     before = execute(paid.database, query)
 
     quota_replay.rebuild(paid.database.dsn("quota"), silently)
-    paid.quota.allowances.create_tables()
+    paid.quota.create_tables()
 
     assert execute(paid.database, query) == before
 

@@ -64,7 +64,7 @@ def quotas(database: Callable[..., Database], running: Callable[..., None]) -> t
     pair = Quota(Wei(1000), env), Quota(Wei(1000), env)
     for each in pair:
         running(each)
-    pair[0].allowances.create_tables()
+    pair[0].create_tables()
     return pair
 
 

@@ -121,7 +121,7 @@ def _make_tables(publisher: str, env: Mapping[str, str]) -> EventSourced:
             quota = Quota(Wei(1), env)
             PublicLog(quota, QuotaOutbox(quota)).create_tables()
             Positions(quota).create_tables()
-            quota.allowances.create_tables()
+            quota.create_tables()
             return quota
         case "metering":
             metering = Metering(usage_tables("metering"), env)

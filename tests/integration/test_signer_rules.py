@@ -76,7 +76,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def signing(reader: BucketReader) -> Signing:
     payer = Payer(LocalKey(b"\x11" * 32), lambda: chain_view(NOW))
-    return Signing([payer], StateSeal([b"k" * 32]), Limits(), permits=WatchedRules(reader))
+    return Signing([payer], StateSeal([b"k" * 32]), Limits(), permits=WatchedRules(reader, reader))
 
 
 def ask(signing: Signing) -> Outcome:

@@ -188,7 +188,7 @@ class Stage:
     async def _open_quota(self) -> None:
         quota = self.market.quota
         Positions(quota).create_tables()
-        quota.allowances.create_tables()
+        quota.create_tables()
         quota.follow_funds([_funds()], lambda _: None)
         reads = [PaymentSigned.subject, SessionClosed.subject]
         await self._read(READERS[1], quota, quota.follow_spend, reads)

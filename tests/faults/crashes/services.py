@@ -226,7 +226,7 @@ class QuotaProcess(Following):
         self.quota = OftenKeptQuota(DEFAULT_LIMIT, self.env)
         if self.env["CREATE_TABLE"] == "y":
             Positions(self.quota).create_tables()
-            self.quota.allowances.create_tables()
+            self.quota.create_tables()
         self.serve_log(PublicLog(self.quota, QuotaOutbox(self.quota)))
         client = cast("NatsClient", self.client)
         self.closing = ClosingNow(

@@ -45,7 +45,7 @@ class Field:
         self.log.create_tables()
         self.positions = Positions(self.quotas[0])
         self.positions.create_tables()
-        self.quotas[0].allowances.create_tables()
+        self.quotas[0].create_tables()
 
     def close(self) -> None:
         self._opened.close()

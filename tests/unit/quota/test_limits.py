@@ -183,6 +183,20 @@ def test_a_keys_and_a_tokens_limits_hold(ledger: Ledger, scope: Scope, who: dict
     assert ledger.ask("s3", needed=1, key_id="key-2") == 1
 
 
+def test_a_session_that_goes_on_with_another_token_counts_for_that_one(ledger: Ledger) -> None:
+    other = Scope("account-1", token_id="t-2")
+    ledger.limit(TOKEN, spend_limit_wei=Wei(150))
+    ledger.limit(other, spend_limit_wei=Wei(400))
+    ledger.ask(needed=100, wanted=150, token_id="t-1")
+    ledger.paid("s1", 90)
+
+    ledger.ask("s1", 2, needed=100, token_id="t-2")
+    ledger.paid("s1", 20)
+
+    assert rows(ledger, TOKEN)["spend_limit_wei"] == (150, 90, 0, 60)
+    assert rows(ledger, other)["spend_limit_wei"] == (400, 20, 140, 240)
+
+
 def test_a_plan_gives_its_accounts_users_and_keys_limits(ledger: Ledger) -> None:
     terms = Terms(
         limits=Limits(spend_per_day_wei=Wei(500)),

@@ -67,4 +67,4 @@ class RulesBucket:
         del self.entries[stop_entry(what, value)]
 
     def signer(self) -> Signer:
-        return Signer(permits=WatchedRules(self))
+        return Signer(permits=WatchedRules(self, self))

@@ -27,12 +27,12 @@ UNSEEN = Payer(KEYS[0], lambda: None)
 async def test_it_is_ready_with_rules_and_a_chain(
     payers: list[Payer], *, has_rules: bool, ready: bool
 ) -> None:
-    assert await is_informed(payers, WatchedRules(RulesBucket(ready=has_rules))) == ready
+    assert await is_informed(payers, WatchedRules(RulesBucket(ready=has_rules), RulesBucket())) == ready
 
 
 async def test_rules_that_were_loaded_once_keep_it_ready() -> None:
     bucket = RulesBucket()
-    rules = WatchedRules(bucket)
+    rules = WatchedRules(bucket, bucket)
     assert await is_informed([FUNDED], rules)
 
     bucket.ready = False

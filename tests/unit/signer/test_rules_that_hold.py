@@ -17,7 +17,7 @@ JOB = Job("live", "demo/echo", bytes(20), "https://orchestrator.test")
 
 
 def permit(bucket: RulesBucket, who: Who = EVERYBODY) -> Permit:
-    return WatchedRules(bucket).of(who)
+    return WatchedRules(bucket, bucket).of(who)
 
 
 def rates(bucket: RulesBucket, who: Who = EVERYBODY) -> dict[str, int]:
@@ -122,7 +122,7 @@ def test_a_permit_is_made_once_and_anew_when_one_of_its_entries_changes() -> Non
     bucket = RulesBucket()
     bucket.set_plan("pro", Rules(payments_per_second=4))
     bucket.give_plan("pro")
-    rules = WatchedRules(bucket)
+    rules = WatchedRules(bucket, bucket)
 
     made = rules.of(EVERYBODY)
     assert rules.of(EVERYBODY) is made
@@ -139,7 +139,7 @@ def test_a_permit_is_made_once_and_anew_when_one_of_its_entries_changes() -> Non
 def test_two_accounts_of_one_plan_share_what_was_read_of_it() -> None:
     bucket = RulesBucket()
     bucket.set_plan("default", Rules(recipients=["0x" + f"{place:040x}" for place in range(500)]))
-    rules = WatchedRules(bucket)
+    rules = WatchedRules(bucket, bucket)
 
     [one], [other] = (rules.of(EVERYBODY._replace(account_id=f"account-{n}")).scopes for n in (1, 2))
 
@@ -149,7 +149,7 @@ def test_two_accounts_of_one_plan_share_what_was_read_of_it() -> None:
 @pytest.mark.parametrize("ask", [lambda rules: rules.of(EVERYBODY), lambda rules: rules.stops(JOB)])
 def test_rules_that_were_never_loaded_refuse_with_503(ask: Any) -> None:
     with pytest.raises(PaymentRefusal) as refusal:
-        ask(WatchedRules(RulesBucket(ready=False)))
+        ask(WatchedRules(RulesBucket(), RulesBucket(ready=False)))
 
     assert (refusal.value.status, refusal.value.reason) == (503, "rules_unknown")
 
@@ -157,7 +157,7 @@ def test_rules_that_were_never_loaded_refuse_with_503(ask: Any) -> None:
 def test_once_loaded_the_last_copy_counts() -> None:
     bucket = RulesBucket()
     bucket.limit("key", payments_per_second=2)
-    rules = WatchedRules(bucket)
+    rules = WatchedRules(bucket, bucket)
     rules.of(EVERYBODY)
 
     bucket.ready = False

@@ -201,7 +201,7 @@ def test_a_face_value_limit_over_the_deposit_frees_nothing(bucket: RulesBucket, 
 
 
 def test_of_ticket_limits_the_tightest_holds(bucket: RulesBucket, quote: QuoteMaker) -> None:
-    signer = Signer(Limits(max_ticket_ev=Wei(99)), permits=WatchedRules(bucket))
+    signer = Signer(Limits(max_ticket_ev=Wei(99)), permits=WatchedRules(bucket, bucket))
     bucket.limit("account", ticket_ev_max_wei=10**6, ticket_face_value_max_wei=10**18)
     assert str(signer.refused(request(quote))).endswith("> max ticket EV 99.00000")
 
