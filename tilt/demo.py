@@ -25,6 +25,7 @@ class Customer:
     """An account with an API key, as an operator gets them."""
 
     account_id: str
+    key_id: str
     api_key: str
     sdk_token: str
 
@@ -57,7 +58,22 @@ async def open_account(world: World) -> Customer:
         "POST", accounts, key=world.admin_key, body={"account_id": account_id, "spend_limit_wei": limit}
     )
     issued = await api.call("POST", f"{accounts}/{account_id}/keys", key=world.admin_key, body={})
-    return Customer(account_id, issued["api_key"], issued["sdk_token"])
+    return Customer(account_id, issued["key"]["key_id"], issued["api_key"], issued["sdk_token"])
+
+
+def environment(world: World, customer: Customer) -> dict[str, str]:
+    """What the examples of docs/limits.md and the `clearinghouse` command need, by variable."""
+    return {
+        "URL": world.public_url,
+        "ADMIN": world.admin_key,
+        "ACCOUNT": customer.account_id,
+        "KEY": customer.api_key,
+        "KEY_ID": customer.key_id,
+        "HOOK_SECRET": world.hook_secret,
+        "CLEARINGHOUSE_NATS_URL": world.nats_url("cli"),
+        "CLEARINGHOUSE_KEY_PEPPER": world.slot.secret("key-pepper"),
+        "CLEARINGHOUSE_PUBLIC_URL": world.public_url,
+    }
 
 
 async def pay(world: World, customer: Customer) -> str:

@@ -7,6 +7,8 @@ import argparse
 import asyncio
 import json
 import logging
+import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -23,6 +25,7 @@ from tilt.world import World, is_torn
 
 ROOT = Path(".local")
 READY_SECONDS = 30.0
+ENVIRONMENT = "env"  # to be read by a shell
 
 
 def main() -> int:
@@ -86,6 +89,7 @@ async def start(world: World, supervisor: Supervisor) -> None:
 async def _demonstrate(world: World) -> demo.Outcome | None:
     customer = await demo.open_account(world)
     _say(f"Opened account {customer.account_id} and issued its API key.")
+    _keep_environment(world, customer)
     _say("The official SDK now pays the local orchestrator through us, every three seconds ...")
     try:
         manifest_id = await demo.pay(world, customer)
@@ -97,6 +101,18 @@ async def _demonstrate(world: World) -> demo.Outcome | None:
     _tell(outcome)
     _say(f"\nAPI key:   {customer.api_key}\nSDK token: {customer.sdk_token}")
     return outcome
+
+
+def _keep_environment(world: World, customer: demo.Customer) -> None:
+    """Write what a shell may read, for examples and the command; secrets are in it."""
+    lines = [
+        f"export {name}={shlex.quote(value)}\n" for name, value in demo.environment(world, customer).items()
+    ]
+    path = world.directory / ENVIRONMENT
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.writelines(lines)
 
 
 def _tell(outcome: demo.Outcome) -> None:
@@ -122,6 +138,8 @@ Wire   {world.public_url}               the signer URL for SDK and go-livepeer
 Admin  Authorization: Bearer {world.admin_key}
 Chain  {world.rpc_url}               anvil with the real TicketBroker
 Logs   {world.directory}/log
+Shell  . {world.directory}/{ENVIRONMENT}          keys and URLs for the examples in docs/limits.md, and for
+       .venv/bin/python -m services.cli --help    the `clearinghouse` command
 
 Ctrl-C stops everything; the next `make run` finds this state again, `make clean` removes it."""
     )

@@ -117,12 +117,8 @@ async def run(settings: QuotaSettings) -> None:
     lease = Lease(dsn, SERVICE)  # all grant and limit; one follows the logs, and does what goes on by itself
     writers = [BucketWriter(client, bucket, lambda: lease.sure) for bucket in (RULES, STOPS)]
     rules = RulesWriter(quota.rules, public_log, *writers)
-    alone: list[Task] = [
-        closing.run,
-        rules.run,
-        partial(streaming.sweep, clock),
-        partial(authorizing.settle, clock),
-    ]
+    sweeps = (streaming.sweep, authorizing.settle, limiting.drop_expired_tokens)
+    alone: list[Task] = [closing.run, rules.run, *(partial(sweep, clock) for sweep in sweeps)]
     readers = [inbox.run for inbox in inboxes(quota, client)]
     tasks: list[Task] = [partial(lead, lease, *alone, *readers)]
     if settings.usd_per_eth is not None:

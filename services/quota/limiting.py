@@ -1,8 +1,12 @@
 """The use cases that change what may be spent, and that stop signing; and what they look like."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+
+import structlog
+from eventsourcing.persistence import PersistenceError
 
 from contracts import limits as contract
 from contracts.limits import stop_entry
@@ -20,9 +24,14 @@ from services.quota.domain.streams import Streams
 from services.quota.outbox import limits_told, plan_told
 from services.quota.rules import entry_of, entry_of_stop, scoped, stop_view
 from services.quota.work import Work
+from shared.clock import Clock
 from shared.money import Wei
 
+DROP_SECONDS, DROP_MAX = 30.0, 500
+EXPIRED = Author("quota", "token_expired")
 LEASED_UNDER = ("spend_", "credit_", "sessions_")
+log = structlog.get_logger()
+
 UNNAMED = Author("unnamed", "unspecified")  # of commands that do not tell
 
 
@@ -62,6 +71,19 @@ class Limiting:
         self._publish(work, limit_set)
         if tightens(before, work.limits(scope)):
             _take_back(self._quota, work, scope, now)
+
+    async def drop_expired_tokens(self, clock: Clock) -> None:
+        """Forget for ever the limits of session tokens that have expired."""
+        while True:
+            try:
+                await asyncio.to_thread(self._drop_expired_tokens, clock.now())
+            except PersistenceError as problem:
+                log.warning("expired_tokens_wait", problem=repr(problem))
+            await asyncio.sleep(DROP_SECONDS)
+
+    def _drop_expired_tokens(self, now: datetime) -> None:
+        for scope in self._quota.rules.expired_tokens(now, DROP_MAX):
+            self.set_limits(scope, Limits(), EXPIRED, now)
 
     def assign_plan(
         self, account_id: str, plan: str | None, author: Author, now: datetime

@@ -6,6 +6,7 @@ buckets: all of the table when it begins, then whatever the log says was changed
 
 import asyncio
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -114,6 +115,13 @@ class RulesTable:
         return sorted(
             key.removeprefix(plan_entry("")) for key in self.all() if key.startswith(plan_entry(""))
         )
+
+    def expired_tokens(self, now: datetime, limit: int) -> list[Scope]:
+        """Session tokens that nobody can show any more; their limits are still here."""
+        condition = "entry LIKE %s AND (value::json -> 'rules' ->> 'expires_at')::timestamptz < %s LIMIT %s"
+        found = self._select(condition, ["token.%", now, limit])
+        parts = [key.split(".") for key in found]
+        return [Scope(account_id, token_id=token_id) for _, account_id, token_id in parts]
 
     def some(self, keys: Collection[str]) -> dict[str, bytes]:
         return self._select("entry = ANY(%s)", [list(keys)])

@@ -98,6 +98,7 @@ async def run(settings: SignerSettings) -> None:
     tasks: list[Task] = [
         bucket.run,
         rules_bucket.run,
+        stops_bucket.run,
         partial(_watch_fence, signing, clock),
         partial(_serve_payments, hot_broker, payments, settings.partition, informed),
     ]

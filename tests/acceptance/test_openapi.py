@@ -18,7 +18,6 @@ from schemathesis.checks import CheckFunction, not_a_server_error
 from schemathesis.config import (
     ChecksConfig,
     GenerationConfig,
-    NegativeDataRejectionConfig,
     ProjectConfig,
     ProjectsConfig,
     SchemathesisConfig,
@@ -52,13 +51,13 @@ EXAMPLES = 8  # of each operation and caller, beside those at the bounds of its 
 TIMEOUT_SECONDS = 10
 
 # What is one too many for a long list may be too large for the edge before it is looked at: 413.
-REJECTED = NegativeDataRejectionConfig(expected_statuses=["4xx", "5xx"])
+REJECTED = {"negative_data_rejection": {"expected-statuses": ["4xx", "5xx"]}}
 # All requests carry a good key: what comes without is tests/acceptance/test_bad_input.py's.
 CONFIG = SchemathesisConfig(
     projects=ProjectsConfig(
         default=ProjectConfig(
             generation=GenerationConfig(with_security_parameters=False),
-            checks=ChecksConfig(negative_data_rejection=REJECTED),
+            checks=ChecksConfig.from_dict(REJECTED),
         )
     )
 )

@@ -6,9 +6,10 @@ A foreign id answers exactly like one that nobody has, and the other's books sta
 
 import asyncio
 import json
+import re
 import secrets
 from base64 import b64decode, b64encode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -26,9 +27,23 @@ from tilt.world import World
 
 pytestmark = pytest.mark.anyio
 
-# What idle sessions do by themselves, whoever calls whatever.
-BY_ITSELF = ("session_closed", "allowance_freed", "pool_")
+# What idle sessions and leases do by themselves, whoever calls whatever; streams are looked at by user.
+BY_ITSELF = ("session_closed", "allowance_freed", "pool_", "stream_")
 CHANGING_HEADERS = ("date", "x-request-id", "content-length")
+# What no two answers say alike.
+CHANGING_FIELDS = (
+    "access_token",
+    "token_id",
+    "sdk_token",
+    "manifestID",
+    "begun_at",
+    "lease_ends_at",
+    "ended_at",
+)
+CHANGING = re.compile(rf'("(?:{"|".join(CHANGING_FIELDS)})":)"[^"]*"')
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+MADE_UP_SECRET = "a" * 38
+LEASE_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -41,11 +56,13 @@ class Names:
     user_id: str
     stream_id: str
     job_id: str
+    grant_id: str
 
     @classmethod
     def of_nobody(cls) -> "Names":
         token = secrets.token_hex(6)
-        return cls(f"nobody-{token}", token, secrets.token_hex(16), f"u-{token}", f"s-{token}", f"j-{token}")
+        own = [f"{letter}-{token}" for letter in "usjg"]
+        return cls(f"nobody-{token}", token, secrets.token_hex(16), *own)
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,7 @@ class Call:
     path: str
     body: Any = None
     answers_own: bool = False  # it may succeed, with what is the caller's own
+    repeats: bool = False  # its answer says again what it was asked with
 
 
 type Cases = Mapping[str, Callable[[Names, Account], Sequence[Call]]]
@@ -126,10 +144,59 @@ def change(method: str, path: str, body: Any = None) -> Callable[[Names, Account
     ]
 
 
+def limits(names: Names, mine: Account, path: str, *, own: bool) -> list[Call]:
+    """Limits below a foreign account, and those that the caller's own has for the same id."""
+    path = path.format(**vars_of(names))
+    return [
+        Call("GET", f"/v1/accounts/{names.account_id}/{path}"),
+        Call("GET", f"/v1/accounts/{mine.account_id}/{path}", answers_own=own, repeats=own),
+    ]
+
+
+def stream(names: Names, mine: Account, verb: str) -> list[Call]:
+    path = f"/v1/streams/{names.stream_id}/{verb}"
+    accounts = (names.account_id, mine.account_id)
+    return [Call("POST", path), *(Call("POST", query(path, account=account_id)) for account_id in accounts)]
+
+
+def begin_stream(names: Names, mine: Account) -> list[Call]:
+    """Streams are an account's own: the same id of the same user is another stream."""
+    wanted = {"stream_id": names.stream_id, "user_id": names.user_id}
+    own = {"answers_own": True, "repeats": True}
+    return [
+        Call("POST", "/v1/streams", {**wanted, "account_id": names.account_id}),
+        Call("POST", "/v1/streams", wanted, **own),
+        Call("POST", query(f"/v1/streams/{names.stream_id}/end", account=mine.account_id), **own),
+    ]
+
+
+def authorize_stream(names: Names, _: Account) -> list[Call]:
+    url = f"rtmp://gateway/{names.stream_id}?user={names.user_id}"
+    return [
+        Call("POST", path, {"url": url}, answers_own=True)
+        for path in ("/auth/stream", query("/auth/stream", user=names.user_id, lease=15))
+    ]
+
+
+def exchange_token(names: Names, _: Account) -> list[Call]:
+    made_up = f"lpch_{names.key_id}_{MADE_UP_SECRET}"
+    wanted = {"grant_type": EXCHANGE, "user_id": names.user_id}
+    return [
+        Call("POST", "/v1/tokens", wanted, answers_own=True),
+        Call("POST", "/v1/tokens", {**wanted, "subject_token": made_up}),
+        Call("POST", "/v1/tokens", {**wanted, "audience": names.account_id}),
+    ]
+
+
+def stop(names: Names) -> dict[str, Any]:
+    return {"stops": [{"what": "account", "value": names.account_id}]}
+
+
 def vars_of(names: Names) -> dict[str, str]:
     return {field.name: getattr(names, field.name) for field in fields(names)}
 
 
+LIMITS = {"spend_limit_wei": "7"}
 # What each operation is called with, but for the payment, which has tests of its own.
 CASES: Cases = {
     "discover_orchestrators": lambda names, _: [
@@ -152,7 +219,38 @@ CASES: Cases = {
     "issue_key": change("POST", "/v1/accounts/{account_id}/keys", {"user_id": "someone"}),
     "revoke_key": change("DELETE", "/v1/accounts/{account_id}/keys/{key_id}"),
     "read_limits": lambda names, _: [Call("GET", f"/v1/accounts/{names.account_id}/limits")],
-    "set_limits": change("PUT", "/v1/accounts/{account_id}/limits", {"spend_limit_wei": "7"}),
+    "set_limits": change("PUT", "/v1/accounts/{account_id}/limits", LIMITS),
+    "read_user_limits": lambda names, mine: limits(names, mine, "users/{user_id}/limits", own=True),
+    "set_user_limits": change("PUT", "/v1/accounts/{account_id}/users/{user_id}/limits", LIMITS),
+    "read_key_limits": lambda names, mine: limits(names, mine, "keys/{key_id}/limits", own=False),
+    "set_key_limits": change("PUT", "/v1/accounts/{account_id}/keys/{key_id}/limits", LIMITS),
+    "assign_plan": change("PUT", "/v1/accounts/{account_id}/plan", {"plan": None}),
+    "set_time_zone": change("PUT", "/v1/accounts/{account_id}/time-zone", {"time_zone": "Asia/Tokyo"}),
+    "list_plans": lambda *_: [Call("GET", "/v1/plans")],
+    "read_plan": lambda names, _: [Call("GET", f"/v1/plans/{names.account_id}")],
+    "set_plan": lambda names, _: [Call("PUT", f"/v1/plans/{names.account_id}", {})],
+    "read_credit": lambda names, mine: [
+        Call("GET", f"/v1/accounts/{names.account_id}/credit"),
+        Call("GET", f"/v1/accounts/{mine.account_id}/credit", answers_own=True),
+    ],
+    "grant_credit": change(
+        "POST", "/v1/accounts/{account_id}/credit", {"grant_id": "more", "amount_micro_usd": 7}
+    ),
+    "void_credit": change("DELETE", "/v1/accounts/{account_id}/credit/{grant_id}"),
+    "begin_stream": begin_stream,
+    "keep_stream": lambda names, mine: stream(names, mine, "heartbeat"),
+    "end_stream": lambda names, mine: stream(names, mine, "end"),
+    "list_streams": lambda names, mine: [
+        *pages(f"/v1/accounts/{names.account_id}/streams", cursor(names.stream_id)),
+        Call("GET", f"/v1/accounts/{mine.account_id}/streams", answers_own=True),
+    ],
+    "exchange_token": exchange_token,
+    "list_stops": lambda names, _: pages("/v1/stops", cursor(f"account:{names.account_id}")),
+    "set_stops": lambda names, _: [Call("POST", "/v1/stops", stop(names))],
+    "lift_stops": lambda names, _: [Call("POST", "/v1/stops/lift", stop(names))],
+    "read_audit": lambda names, _: pages(query("/v1/audit", account_id=names.account_id)),
+    "authorize_stream": authorize_stream,
+    "authorize_payment": lambda *_: [Call("POST", "/authorize", {"headers": {}, "state": {}})],
     "set_payer": change("PUT", "/v1/accounts/{account_id}/payer", {"payer": "0x" + "12" * 20}),
     "resume_account": change("POST", "/v1/accounts/{account_id}/resume"),
     "suspend_account": change("POST", "/v1/accounts/{account_id}/suspend", {"reason": "unpaid"}),
@@ -177,6 +275,18 @@ CASES: Cases = {
     ],
 }
 PAYMENT = "generate_a_payment"
+# What a user's key is answered with, where it is not 403; of another's user it may do none of these.
+TO_USERS_KEYS = {
+    "read_me": {200},
+    "discover_orchestrators": {200},
+    "sign_our_address": {200},
+    "begin_stream": {403, 404},
+    "keep_stream": {404},
+    "end_stream": {404},
+    "exchange_token": {400},
+    "authorize_stream": {200},  # it begins one of its own user
+    "authorize_payment": {401},  # this needs another secret
+}
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +310,8 @@ async def _system(processes: tuple[World, Supervisor]) -> AsyncIterator[System]:
 async def _tenant(system: System) -> Tenant:
     account = await system.open_account()
     token = secrets.token_hex(4)
-    user_id, stream_id, job_id = f"user-{token}", f"stream-{token}", f"job-{token}"
+    user_id, stream_id = f"user-{token}", f"stream-{token}"
+    job_id, grant_id = f"job-{token}", f"grant-{token}"
     payer = Payer(system, account)
     challenge = await payer.challenge()
     headers = {"Clearinghouse-User": user_id, "Clearinghouse-Stream": stream_id}
@@ -209,11 +320,15 @@ async def _tenant(system: System) -> Tenant:
     await _pay(system, account, upfront, {**headers, "Idempotency-Key": job_id})
     revoked = await system.issue_key(account.account_id)
     await system.revoke_key(revoked)
-    issued = await system.call(
-        "POST", f"/v1/accounts/{account.account_id}/keys", body={"user_id": "another-user"}
-    )
+    path = f"/v1/accounts/{account.account_id}"
+    issued = await system.call("POST", f"{path}/keys", body={"user_id": "another-user"})
+    begun = {"stream_id": stream_id, "user_id": user_id, "lease_seconds": LEASE_SECONDS}
+    assert (await system.call("POST", "/v1/streams", key=account.api_key, body=begun)).status == 201
+    granted = {"grant_id": grant_id, "amount_micro_usd": 7}
+    assert (await system.call("POST", f"{path}/credit", body=granted)).status == 201
     await settled(system, account)
-    names = Names(account.account_id, account.key_id, paid.session_id, user_id, stream_id, job_id)
+    ids = (user_id, stream_id, job_id, grant_id)
+    names = Names(account.account_id, account.key_id, paid.session_id, *ids)
     return Tenant(account, names, challenge, paid, Account.of(issued.json), revoked)
 
 
@@ -242,7 +357,8 @@ async def test_a_foreign_id_answers_like_one_that_nobody_has(
 
         assert _shape(shown, other.names) == _shape(expected, nobody), foreign
         assert foreign.answers_own or shown.status >= 400, (foreign, shown)
-        _assert_nothing_of(other, shown)
+        repeated = vars_of(other.names).values() if foreign.repeats else ()
+        _assert_nothing_of(other, shown, except_for=repeated)
     assert await _books(system, other) == before
 
 
@@ -256,8 +372,7 @@ async def test_a_key_bound_to_one_user_reads_nothing_of_another(
     for call in CASES[operation](other.names, other.account):
         answer = await _call(system, call, other.bound_key.api_key)
 
-        may = operation in {"read_me", "discover_orchestrators", "sign_our_address"}
-        assert may or answer.status == 403, (call, answer)
+        assert answer.status in TO_USERS_KEYS.get(operation, {403}), (call, answer)
         _assert_nothing_of(other, answer, except_for=(other.names.account_id,))
     assert await _books(system, other) == before
 
@@ -364,13 +479,14 @@ def _shape(answer: Answer, sent: Names) -> tuple[int, str, dict[str, str]]:
     body = answer.body.decode().replace(answer.headers.get("X-Request-Id", ""), "<request>")
     for name in vars_of(sent).values():
         body = body.replace(name, "<name>")
+    body = CHANGING.sub(r"\1<changing>", body)
     headers = {
         key.lower(): value for key, value in answer.headers.items() if key.lower() not in CHANGING_HEADERS
     }
     return answer.status, body, headers
 
 
-def _assert_nothing_of(other: Tenant, answer: Answer, *, except_for: Sequence[str] = ()) -> None:
+def _assert_nothing_of(other: Tenant, answer: Answer, *, except_for: Collection[str] = ()) -> None:
     """No secret in any answer; no name in one that succeeds, as it was not asked to repeat it."""
     text = answer.body.decode() + str(answer.headers)
     hidden = list(other.secrets)
@@ -390,6 +506,8 @@ async def _books(system: System, tenant: Tenant) -> dict[str, Any]:
         "keys": (await system.call("GET", f"{path}/keys")).json,
         "limits": (limits["spend_limit_wei"], limits["spent_wei"], limits["suspended"]),
         "sessions": [{**row, "closed": None, "last_at": None} for row in sessions],
+        "credit": (await system.call("GET", f"{path}/credit")).json,
+        "streams": [row for row in await _streams(system, path) if row["user_id"] == tenant.names.user_id],
         "usage": (await system.call("GET", query(f"{path}/usage", group_by="user"))).json,
         "timeline": [
             entry
@@ -398,6 +516,11 @@ async def _books(system: System, tenant: Tenant) -> dict[str, Any]:
         ],
         "events": await asyncio.to_thread(_events, system.world.dsn(), account.account_id),
     }
+
+
+async def _streams(system: System, path: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await system.call("GET", f"{path}/streams")).json["streams"]
+    return found
 
 
 def _events(dsn: str, account_id: str) -> int:

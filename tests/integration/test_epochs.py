@@ -1,24 +1,32 @@
 """Epochs of a log on real PostgreSQL: when one begins, what it changes, and who may write meanwhile."""
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from typing import ClassVar
 
 import psycopg
 import pytest
 from eventsourcing.domain import Aggregate, event
 from eventsourcing.persistence import Notification
+from nats.aio.client import Client
+from nats.js.api import StreamConfig
 
-from contracts.message import ReadLog
-from contracts.metering import UsageRecorded
+from contracts.message import Event, ReadLog
+from contracts.streams import stream_of
+from shared.bus import connect
 from shared.connections import StoreAwayError
 from shared.history import Incarnation, StoreUncheckedError
 from shared.log import LogEpochChanged, PublicLog
+from shared.relay import Relay
 from shared.store import EpochChangedError, EventSourced, postgres_env
-from tests.infra import Database
+from tests.infra import Database, Nats
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 STORE_BACK_SECONDS = 30
+RELAYED_SECONDS = 30
 
 
 class Noted(Aggregate):
@@ -46,15 +54,17 @@ class Noting(EventSourced):
     name = "noting"
 
 
+class NoteMade(Event):
+    subject: ClassVar[str] = "evt.noting.note_made.v1"
+
+
 class NoteOutbox:
     """Any public event will do."""
 
     topics: Sequence[str] = ("test.note_made",)
 
-    def to_public(self, notification: Notification) -> tuple[UsageRecorded, datetime]:
-        return UsageRecorded(
-            from_position=notification.id, to_position=notification.id, records=0, cost=0
-        ), NOW
+    def to_public(self, notification: Notification) -> tuple[NoteMade, datetime]:  # noqa: ARG002
+        return NoteMade(), NOW
 
 
 @pytest.fixture
@@ -102,6 +112,30 @@ def check(log: PublicLog) -> Incarnation:
     incarnation = log.history.incarnation()
     log.history.sign(incarnation, None, None)
     return incarnation
+
+
+@pytest.fixture
+async def bus(nats: Nats) -> AsyncIterator[Client]:
+    client = await connect("noting", nats.url())
+    await client.jetstream().add_stream(StreamConfig(stream_of("noting"), subjects=["evt.noting.>"]))
+    yield client
+    await client.jetstream().delete_stream(stream_of("noting"))
+    await client.close()
+
+
+@asynccontextmanager
+async def relaying(store: Database, log: PublicLog, bus: Client) -> AsyncIterator[None]:
+    relay = asyncio.create_task(Relay("noting", store.dsn("noting"), log, bus).run())
+    yield
+    relay.cancel()
+    with suppress(asyncio.CancelledError):
+        await relay
+
+
+async def until_relayed(bus: Client, entries: int) -> None:
+    async with asyncio.timeout(RELAYED_SECONDS):
+        while (await bus.jetstream().stream_info(stream_of("noting"))).state.messages < entries:
+            await asyncio.sleep(0.05)
 
 
 def lose_tail(store: Database, *, version: int) -> None:
@@ -220,6 +254,35 @@ def test_no_event_is_stored_whose_predecessor_a_restore_took(
     assert again.version == 1
     again.change(timestamp=NOW)
     noting.save(again)
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_is_ahead_of_the_log_begins_an_epoch(
+    noting: Noting, log: PublicLog, store: Database, bus: Client
+) -> None:
+    """The server says nothing of a restore that went back without leaving its timeline."""
+    note(noting)
+    lost = note(noting)
+    [_, last] = log.read(ReadLog(after=0)).entries
+    async with relaying(store, log, bus):
+        await until_relayed(bus, 2)
+    with psycopg.connect(store.dsn()) as other:
+        other.execute("DELETE FROM noting.noting_events WHERE originator_id = %s", (lost.id,))
+    end_sessions(store)
+
+    with Noting(postgres_env(store.dsn("noting"), "noting", create_tables=False)) as anew:
+        log_now = PublicLog(anew, NoteOutbox())
+        async with relaying(store, log_now, bus):
+            async with asyncio.timeout(RELAYED_SECONDS):
+                while len(log_now.history.epochs()) == 1:
+                    await asyncio.sleep(0.05)
+            note(anew)
+            await until_relayed(bus, 3)
+
+        [_, begun] = log_now.history.epochs()
+        assert begun.reason == "the stream is ahead of the log"
+        assert (begun.lost_epoch, begun.lost_position) == (last.epoch, last.position)
+        assert [entry.epoch for entry in log_now.read(ReadLog(after=0)).entries] == [1, begun.epoch]
 
 
 def test_who_hears_of_an_epoch_by_a_save_without_events_forgets_what_it_knew(

@@ -212,6 +212,18 @@ def test_rules_and_stops_stand_in_the_table_that_signers_are_told_from(
     assert [stop.what for stop in other.limiting.stops("", 10, NOW)] == ["app"]
 
 
+def test_the_limits_of_a_token_go_with_it(replicas: tuple[Replica, Replica]) -> None:
+    one, other = replicas
+    ends = int((NOW + timedelta(hours=1)).timestamp())
+    for token in ("t-1", "t-2"):
+        one.limit(Scope("acme", token_id=token), spend_limit_wei=Wei(5), expires_at=ends)
+        ends += 3600
+
+    other.limiting._drop_expired_tokens(NOW + timedelta(minutes=90))  # noqa: SLF001 (what its task does)
+
+    assert set(one.quota.rules.all()) == {"token.acme.t-2"}
+
+
 def test_a_limit_that_one_replica_sets_holds_at_the_other(replicas: tuple[Replica, Replica]) -> None:
     one, other = replicas
     other.limiting.view(ACCOUNT, NOW)

@@ -14,6 +14,7 @@ STORE = ("tests/integration/test_store.py",)
 SIGNER = ("tests/unit/signer",)
 AUTH = ("tests/unit/edge/test_auth.py",)
 GATHER = ("tests/unit/edge/test_gather.py",)
+LIMITS = ("tests/integration/test_quota_limits.py",)
 QUOTA = ("tests/unit/quota", "tests/property/test_interleavings.py")
 CANARIES = ("tests/faults/secrets/test_canaries.py",)
 CONNECTIONS = ("tests/faults/hangs/test_connections.py",)
@@ -94,8 +95,8 @@ MUTANTS = [
     Mutant(
         "signs what another signer has taken nonces for",
         "services/signer/application.py",
-        "            batch.forget()\n            raise\n        self._note_upfront",
-        "            raise\n        self._note_upfront",
+        "            batch.forget()\n            raise\n        self._note_signed",
+        "            raise\n        self._note_signed",
         REPLICAS,
     ),
     Mutant(
@@ -160,8 +161,8 @@ MUTANTS = [
     Mutant(
         "lets keys in that were revoked meanwhile",
         "services/edge/auth.py",
-        "            if self._bucket.get(identity.key_id) is entry:\n",
-        "            if entry is not None:\n",
+        "        if self._bucket.get(identity.key_id) is not entry or (until and self._clock.now() >= until):\n",
+        "        if until and self._clock.now() >= until:\n",
         AUTH,
     ),
     Mutant(
@@ -180,10 +181,45 @@ MUTANTS = [
     ),
     Mutant(
         "spends the last of a budget twice",
-        "services/quota/domain/budget.py",
-        "        if ask.needed > self.remaining:\n",
-        "        if ask.needed > self.spend_limit - self.spent:\n",
+        "services/quota/domain/granting.py",
+        "        if needed > standing.remaining:\n",
+        "        if needed > standing.limit - standing.spent:\n",
         QUOTA,
+    ),
+    Mutant(
+        "counts spend in the wrong window",
+        "services/quota/domain/spending.py",
+        "        if start == spending[kind][0]:\n",
+        "        if start <= spending[kind][0]:\n",
+        QUOTA,
+    ),
+    Mutant(
+        "ignores a user's limit",
+        "services/quota/work.py",
+        "for scope in scopes_of(ask) if self.limits(scope).count_spend]",
+        'for scope in scopes_of(ask) if self.limits(scope).count_spend and scope.level != "user"]',
+        QUOTA,
+    ),
+    Mutant(
+        "forgets to take back leases when a limit is lowered",
+        "services/quota/limiting.py",
+        "        if tightens(before, work.limits(scope)):\n",
+        "        if tightens(before, before):\n",
+        LIMITS,
+    ),
+    Mutant(
+        "ignores a stop",
+        "services/signer/watched_rules.py",
+        "if (stop := _stop(what, value, look))]",
+        'if what != "account" and (stop := _stop(what, value, look))]',
+        SIGNER,
+    ),
+    Mutant(
+        "lets a token outlive its key",
+        "services/edge/auth.py",
+        "        _require_active(identity)\n",
+        "        if token is None:\n            _require_active(identity)\n",
+        AUTH,
     ),
     Mutant(
         "does not tell a close again that quota goes on asking for",
