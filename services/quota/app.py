@@ -100,6 +100,7 @@ async def run(settings: QuotaSettings) -> None:
     quota = Quota(
         Wei(settings.default_spend_limit_wei),
         postgres_env(dsn, SERVICE, create_tables=settings.create_tables),
+        default_key_limits=settings.key_limits(),
     )
     public_log = PublicLog(quota, QuotaOutbox(quota))
     if settings.create_tables:

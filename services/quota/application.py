@@ -20,6 +20,7 @@ from services.quota.allowances import Allowances
 from services.quota.domain.budget import Budget
 from services.quota.domain.granting import Ask, lease
 from services.quota.domain.limit_set import Scope
+from services.quota.domain.limits import Limits
 from services.quota.domain.plan import Plan
 from services.quota.domain.pool import Pool
 from services.quota.domain.rate import EthRate
@@ -32,7 +33,7 @@ from services.quota.outbox import public_of
 from services.quota.rules import RulesTable
 from services.quota.spends import Spends
 from services.quota.stream_leases import StreamLeases
-from services.quota.work import DEFAULT_PLAN, Work, ids_of, scopes_of
+from services.quota.work import DEFAULT_PLAN, Defaults, Work, ids_of, scopes_of
 from shared.audit import Audit, is_audited
 from shared.money import Wei
 from shared.refusal import Refused
@@ -62,9 +63,15 @@ class Quota(EventSourced):
     # A budget with thousands of open sessions is large: written rarely, as it is read after a start only.
     snapshotting_intervals: ClassVar = {Budget: 2000, Pool: 2000, SubBudget: 2000, Streams: 2000}
 
-    def __init__(self, default_spend_limit: Wei, env: EnvType | None = None) -> None:
+    def __init__(
+        self,
+        default_spend_limit: Wei,
+        env: EnvType | None = None,
+        *,
+        default_key_limits: Limits = Limits(),  # noqa: B008 (frozen)
+    ) -> None:
         super().__init__(env)
-        self._default_spend_limit = default_spend_limit
+        self._defaults = Defaults(default_spend_limit, default_key_limits)
         self._lock = RLock()
         self._plans = {DEFAULT_PLAN}  # those that accounts were seen to be on
         self.allowances = Allowances(self.recorder)
@@ -278,7 +285,7 @@ class Quota(EventSourced):
         payers: Iterable[str] = (),
         also: Iterable[UUID] = (),
     ) -> Work:
-        work = Work(self, self.allowances, self._default_spend_limit, now)
+        work = Work(self, self.allowances, self._defaults, now)
         wanted: list[UUID] = [EthRate.create_id(), *map(Plan.create_id, self._plans), *also]
         wanted += [unique for scope in scopes for unique in ids_of(scope)]
         wanted += map(Pool.create_id, payers)

@@ -1,6 +1,7 @@
 """The aggregates and effects of one use case: each aggregate once, all saved together."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -29,13 +30,21 @@ DEFAULT_PLAN = "default"  # of accounts that are on none, if there is one of tha
 type Stored = Budget | SubBudget | LimitSet | Plan | Pool | EthRate | Stops | Streams | ForeignSession
 
 
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds where neither anybody nor a plan has said anything."""
+
+    spend_limit: Wei  # of an account, in all
+    key_limits: Limits = field(default_factory=Limits)
+
+
 class Work:
     def __init__(
-        self, store: EventSourced, allowances: Allowances, default_spend_limit: Wei, now: datetime
+        self, store: EventSourced, allowances: Allowances, defaults: Defaults, now: datetime
     ) -> None:
         self._store = store
         self._allowances = allowances
-        self._default_spend_limit = default_spend_limit
+        self._defaults = defaults
         self.now = now
         self._loaded: dict[UUID, Stored] = {}
         self._absent: set[UUID] = set()
@@ -53,7 +62,7 @@ class Work:
 
     def budget(self, account_id: str) -> Budget:
         found = self._find(Budget.create_id(account_id), Budget)
-        return found or self._keep(Budget(account_id, self._default_spend_limit, timestamp=self.now))
+        return found or self._keep(Budget(account_id, self._defaults.spend_limit, timestamp=self.now))
 
     def sub_budget(self, scope: Scope) -> SubBudget:
         found = self._find(SubBudget.create_id(*scope.ids), SubBudget)
@@ -145,7 +154,7 @@ class Work:
             case Scope(token_id=str()):
                 return own
             case Scope(key_id=str()):
-                return own.over(terms.key_limits)
+                return own.over(terms.key_limits).over(self._defaults.key_limits)
             case Scope(user_id=str()):
                 return own.over(terms.user_limits)
         in_all = Limits(spend_limit_wei=self.budget(scope.account_id).spend_limit)

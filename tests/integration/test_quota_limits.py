@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
@@ -25,6 +26,8 @@ from services.quota.streaming import Streaming, StreamNotFound
 from shared.money import Wei
 from shared.store import postgres_env
 from tests.infra import Database
+from tests.property.limited_house import ACCOUNT as ACCOUNT_ID
+from tests.property.limited_house import House
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 AUTHOR = Author("admin:12345678", "test")
@@ -80,6 +83,21 @@ def replicas(store: str) -> Iterator[tuple[Replica, Replica]]:
         quota = pair[0].quota
         quota.create_tables()
         yield pair
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_windows_hold_whichever_replica_is_asked(replicas: tuple[Replica, Replica], seed: int) -> None:
+    """The steps of tests/property/test_limits_properties.py, each at one of two replicas."""
+    limits = {
+        Scope(ACCOUNT_ID): Limits(spend_per_hour_wei=Wei(700), spend_per_day_wei=Wei(2000), sessions_max=4),
+        Scope(ACCOUNT_ID, user_id="ann"): Limits(spend_per_hour_wei=Wei(300)),
+        Scope(ACCOUNT_ID, key_id="key-1"): Limits(spend_limit_wei=Wei(1500)),
+    }
+    house = House([each.quota for each in replicas], "Europe/Berlin", limits, Random(seed))
+    house.open()
+
+    for _ in range(150):
+        house.step()
 
 
 def test_no_more_streams_run_than_may(replicas: tuple[Replica, Replica]) -> None:

@@ -17,6 +17,9 @@ from contracts.livepeer.payments_pb2 import Payment
 from contracts.message import LogEntry
 from services.quota.application import Quota
 from services.quota.domain.granting import Ask
+from services.quota.domain.limit_set import Author, Scope
+from services.quota.domain.limits import Limits as SpendLimits
+from services.quota.limiting import Limiting
 from services.signer.application import Close, Outcome, Signing
 from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.intent import PaymentRequest
@@ -212,6 +215,26 @@ def test_what_a_suspended_account_holds_is_to_come_back_at_once(quotas: tuple[Qu
 
     long_ago = NOW - timedelta(days=1)
     due = quotas[1].allowances.closable(NOW, long_ago, long_ago, 10)
+    assert [(session.account_id, session.session_id, session.withdrawn) for session in due] == [
+        ("account-1", "a", True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "scope", [Scope("account-1"), Scope("account-1", key_id="key-1")], ids=lambda scope: scope.level
+)
+def test_what_was_leased_under_a_higher_limit_is_to_come_back_at_once(
+    quotas: tuple[Quota, Quota], scope: Scope
+) -> None:
+    quotas[0].follow_funds([_funds()], lambda _: None)
+    quotas[0].grant_all([_ask("account-1", "a"), _ask("account-2", "b")], NOW)
+
+    Limiting(quotas[1]).set_limits(
+        scope, SpendLimits(spend_per_day_wei=Wei(599)), Author("admin", "test"), NOW
+    )
+
+    long_ago = NOW - timedelta(days=1)
+    due = quotas[0].allowances.closable(NOW, long_ago, long_ago, 10)
     assert [(session.account_id, session.session_id, session.withdrawn) for session in due] == [
         ("account-1", "a", True)
     ]

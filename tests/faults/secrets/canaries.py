@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 API_KEY = re.compile(rb"lpch_[0-9A-Za-z]{12}_[0-9A-Za-z]{38}")
+HASHED = {"state-key", "token-key"}  # their settings have the hashes
 LEAST_BYTES = 8  # of what is searched for; shorter texts turn up by chance
 
 
@@ -23,13 +24,13 @@ class Canaries:
 
     @classmethod
     def of_slot(cls, directory: Path) -> "Canaries":
-        """All that a world has made up for itself: passwords, pepper, state key, private keys."""
+        """All that a world has made up for itself: passwords, pepper, hook secret, private keys."""
         made = cls()
         for path in sorted(directory.rglob("secrets.json")):
             stored: dict[str, str] = json.loads(path.read_text())
             made.secret |= stored
-            if "state-key" in stored:  # the setting has its hash
-                made.secret["state keys"] = hashlib.sha256(stored["state-key"].encode()).hexdigest()
+            for name in HASHED & stored.keys():
+                made.secret[f"setting of {name}"] = hashlib.sha256(stored[name].encode()).hexdigest()
         for path in sorted(directory.rglob("*.key")):
             made.secret[path.name] = path.read_text().strip().removeprefix("0x")
         return made
@@ -54,6 +55,11 @@ class Canaries:
         self.secret[f"API key of {name}"] = api_key
         self.secret[f"secret of the API key of {name}"] = api_key.split("_")[2]
         self.secret[f"SDK token of {name}"] = sdk_token
+
+    def add_session_token(self, name: str, token: str, sdk_token: str) -> None:
+        self.secret[f"session token of {name}"] = token
+        self.secret[f"signature of the session token of {name}"] = token.split(".")[2]
+        self.secret[f"SDK token with the session token of {name}"] = sdk_token
 
 
 def needles(secrets_by_name: Mapping[str, str]) -> dict[bytes, str]:

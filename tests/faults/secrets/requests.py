@@ -13,21 +13,34 @@ from tests.acceptance.wire import SIGNER, Challenge, Paid, Payer, request
 from tests.faults.secrets.canaries import Canaries
 
 JSON = {"Content-Type": "application/json"}
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 DISCOVER, SIGN = "/discover-orchestrators", "/sign-orchestrator-info"
 
 
-async def all_of_them(system: System, account: Account, canaries: Canaries) -> AsyncIterator[Answer]:
+async def exchange(system: System, account: Account, canaries: Canaries) -> str:
+    """A session token of the account's; the only answer that may tell it."""
+    body = {"grant_type": EXCHANGE, "user_id": "user-7"}
+    issued = (await system.call("POST", "/v1/tokens", key=account.api_key, body=body)).json
+    canaries.add_session_token(account.account_id, issued["access_token"], issued["sdk_token"])
+    return str(issued["access_token"])
+
+
+async def all_of_them(
+    system: System, account: Account, token: str, canaries: Canaries
+) -> AsyncIterator[Answer]:
     """Make them one by one; whatever they are answered with is an output as well."""
     payer = Payer(system, account)
     challenge = await payer.challenge()
     paid = await payer.pay(challenge)
-    for headers in _headers(account, canaries):
+    for headers in [*_headers(account, canaries), *_token_headers(account, token)]:
         for method, path in (("GET", DISCOVER), ("POST", SIGN), ("GET", "/v1/me")):
             yield await _send(system, method, path, headers, b"{}")
         yield await _send(system, "POST", SIGNER, headers, request(challenge))
     for body in _payments(challenge, paid, canaries):
         yield await _send(system, "POST", SIGNER, account.headers, body)
-    for key in (account.api_key, system.world.admin_key):
+    for path, headers, body in _hooks(system, account, token, canaries):
+        yield await _send(system, "POST", path, headers, json.dumps(body).encode())
+    for key in (account.api_key, token, system.world.admin_key):
         shown = {"Authorization": f"Bearer {key}"}
         for method, path in _paths(account, canaries):
             yield await _send(system, method, path, shown, b"{}")
@@ -60,6 +73,49 @@ def _headers(account: Account, canaries: Canaries) -> list[dict[str, str]]:
         {"Authorization": f"Bearer {account.sdk_token}"},
         {**good, "Clearinghouse-User": account.api_key},
         {**good, "Content-Encoding": canaries.plant("secret in Content-Encoding")},
+    ]
+
+
+def _token_headers(account: Account, token: str) -> list[dict[str, str]]:
+    return [
+        {"Authorization": f"Bearer {token}"},
+        {"Authorization": f"Bearer {token[:-2]}"},
+        {"Authorization": token},
+        {**account.headers, "Clearinghouse-User": token[:100]},
+        {**account.headers, "Clearinghouse-Stream": token},
+    ]
+
+
+def _hooks(
+    system: System, account: Account, token: str, canaries: Canaries
+) -> list[tuple[str, dict[str, str], Any]]:
+    """Path, headers and body; what gateways and signers show stands in query, header and body."""
+    secret, mail = system.world.hook_secret, canaries.mail
+    basic = b64encode(f"ann:{account.api_key}".encode()).decode()
+    asked = {
+        "headers": {"Authorization": [f"Bearer {account.api_key}"]},
+        "state": {"App": mail("hook's App")},
+    }
+    shown = [
+        {"Authorization": f"Bearer {secret}"},
+        {"X-Webhook-Secret": secret},
+        {"X-Api-Key": secret},
+        {"X-Api-Key": canaries.plant("hook secret that is none")},
+        {"Authorization": f"Bearer {token}"},
+    ]
+    url = f"rtmp://gateway/{mail("stream's URL")}?key={account.api_key}"
+    return [
+        *(("/authorize", headers, asked) for headers in shown),
+        (
+            "/authorize",
+            shown[0],
+            {**asked, "headers": {"Authorization": [f"Bearer {token}"]}, "state": token},
+        ),
+        (f"/auth/stream?key={account.api_key}", {}, {"url": url}),
+        (f"/auth/stream?key={token}", {}, {"url": url}),
+        (f"/auth/stream?key={canaries.plant('key of a hook that is none')}", {}, {"url": url}),
+        (f"/auth/stream?user={quote(mail('user of a hook'))}", account.headers, {"url": url}),
+        (f"/auth/stream?app={account.api_key}", {"Authorization": f"Basic {basic}"}, {"url": 7}),
     ]
 
 
@@ -125,4 +181,11 @@ def _bodies(account: Account, canaries: Canaries) -> list[tuple[str, str, Any]]:
         ("POST", f"{own}/suspend", {"reason": mail("body reason")}),
         ("PUT", f"{own}/limits", {"spend_limit_wei": canaries.plant("body limit")}),
         ("PUT", f"{own}/payer", {"payer": mail("body payer")}),
+        ("PUT", f"{own}/limits", {"networks": [mail("body networks")], "apps": account.api_key}),
+        ("PUT", f"{own}/users/{quote(mail('user of limits'))}/limits", {}),
+        ("POST", f"{own}/credit", {"grant_id": mail("body grant_id"), "amount_micro_usd": 7}),
+        ("POST", "/v1/streams", {"stream_id": mail("body stream_id"), "app": 7}),
+        ("POST", "/v1/stops", {"stops": [{"what": "user", "value": mail("body stop")}]}),
+        ("POST", "/v1/tokens", {"grant_type": mail("body grant_type"), "subject_token": account.api_key}),
+        ("POST", "/v1/tokens", {"grant_type": EXCHANGE, "subject_token": canaries.plant("subject token")}),
     ]

@@ -23,7 +23,12 @@ from tilt.world import World
 
 pytestmark = pytest.mark.anyio
 
-SLICE = ("pepper too short", "keystore password wrong", "PostgreSQL password wrong")  # of the crashes
+SLICE = (  # of the crashes
+    "pepper too short",
+    "session token key that is none",
+    "keystore password wrong",
+    "PostgreSQL password wrong",
+)
 OURS = ("edge", "signer", "quota")  # are killed in the middle of it
 
 # Where a client's own words may pass, but no secret: in what he asks, and in what he is answered.
@@ -75,7 +80,8 @@ async def play(system: System, directory: Path) -> Played:
 
     async with outputs.everything_on_the_bus(system) as bus:
         running = [asyncio.create_task(run(crash)) for crash in chosen]
-        answers = [answer async for answer in requests.all_of_them(system, account, canaries)]
+        token = await requests.exchange(system, account, canaries)
+        answers = [answer async for answer in requests.all_of_them(system, account, token, canaries)]
         for process in OURS:
             await system.until_restarted(process, system.signal(process, signal.SIGABRT))
         await settled(system, account, seconds=30)

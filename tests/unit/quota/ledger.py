@@ -29,9 +29,9 @@ def nothing(_: Any) -> None:
 class Ledger:
     """Quota with a funded pool, and what other services say to it."""
 
-    def __init__(self, deposit: int = 10**6) -> None:
+    def __init__(self, deposit: int = 10**6, **defaults: Any) -> None:
         self.now = NOW
-        self.quota = Quota(LIMIT)
+        self.quota = Quota(LIMIT, **defaults)
         self.limiting = Limiting(self.quota)
         self.position = 0
         self.fund(PAYER, deposit)

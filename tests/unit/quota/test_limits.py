@@ -218,6 +218,16 @@ def test_a_plan_gives_its_accounts_users_and_keys_limits(ledger: Ledger) -> None
     assert "key key-1" in str(refusal)
 
 
+def test_every_key_may_have_a_cap_by_default() -> None:
+    ledger = Ledger(default_key_limits=Limits(spend_per_hour_wei=Wei(120)))
+    ledger.limit(Scope("account-1", key_id="key-2"), spend_per_hour_wei=Wei(200))
+
+    capped = ledger.ask(needed=100, wanted=400)
+    own = ledger.ask("s2", needed=100, wanted=400, key_id="key-2")
+
+    assert (capped, own) == (120, 200)
+
+
 def test_an_accounts_own_limit_comes_before_its_plans(ledger: Ledger) -> None:
     ledger.limiting.set_plan("pro", Terms(limits=Limits(sessions_max=1)), AUTHOR, ledger.now)
     ledger.limiting.assign_plan("account-1", "pro", AUTHOR, ledger.now)
