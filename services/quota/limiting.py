@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from eventsourcing.persistence import PersistenceError
@@ -28,6 +28,7 @@ from shared.clock import Clock
 from shared.money import Wei
 
 DROP_SECONDS, DROP_MAX = 30.0, 500
+TOKEN_LIFE_MAX = timedelta(days=1)  # an edge makes no token for longer
 EXPIRED = Author("quota", "token_expired")
 LEASED_UNDER = ("spend_", "credit_", "sessions_")
 log = structlog.get_logger()
@@ -82,7 +83,8 @@ class Limiting:
             await asyncio.sleep(DROP_SECONDS)
 
     def _drop_expired_tokens(self, now: datetime) -> None:
-        for scope in self._quota.rules.expired_tokens(now, DROP_MAX):
+        """A token that was ended early may be shown until its own end: then its entry has to be there."""
+        for scope in self._quota.rules.expired_tokens(now - TOKEN_LIFE_MAX, DROP_MAX):
             self.set_limits(scope, Limits(), EXPIRED, now)
 
     def assign_plan(

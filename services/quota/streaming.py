@@ -16,7 +16,7 @@ from contracts.stream_starts import (
     StreamView,
 )
 from services.quota.application import Quota
-from services.quota.domain.granting import Ask, check_spend
+from services.quota.domain.granting import Ask, check_spend, refusing
 from services.quota.domain.limit_set import Scope
 from services.quota.domain.refusal import AllowanceRefusal, SpendLimitReached
 from services.quota.domain.streams import Because, Streams
@@ -163,8 +163,6 @@ def _check_room(work: Work, asked: BeginStream, scope: Scope) -> None:
     if books is None:
         return
     conditions = work.conditions(scope)
-    if conditions.limits.overage:
-        return
     least = Ask(
         account_id=asked.account_id,
         key_id=asked.key_id or "",
@@ -174,7 +172,7 @@ def _check_room(work: Work, asked: BeginStream, scope: Scope) -> None:
         needed=Wei(1),
         wanted=Wei(1),
     )
-    check_spend(least, str(scope), books.standings(conditions), conditions.rate)
+    check_spend(least, str(scope), refusing(books, conditions), conditions.rate)
 
 
 def _rows(work: Work, scopes: list[Scope]) -> Iterator[LimitRow]:

@@ -140,9 +140,11 @@ async def _serve_payments(
         subject, queue="signer", max_workers=1, decoder=handlers.read_batch, no_reply=True
     )
     subscriber(payments.answer)
+    log.info("payments_wait", needed="rules, stops and chain")
     while not await informed():
         await asyncio.sleep(READY_POLL_SECONDS)
     await broker.start()
+    log.info("payments_served", partition=partition)
     try:
         await asyncio.Event().wait()
     finally:

@@ -62,7 +62,7 @@ class Names:
     def of_nobody(cls) -> "Names":
         token = secrets.token_hex(6)
         own = [f"{letter}-{token}" for letter in "usjg"]
-        return cls(f"nobody-{token}", token, secrets.token_hex(16), *own)
+        return cls(f"nobody-{token}", secrets.token_hex(6), secrets.token_hex(16), *own)
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ async def authorize_payment(request: Request, body: PaymentToAuthorize, parts: T
     """Answer the auth webhook of an unmodified go-livepeer signer, with 200 whatever is decided.
 
     Whose payment it is says the API key that its customer showed. What the payment costs is not told:
-    quota holds an estimate from the state, and corrects it by the signer's events.
+    quota holds an estimate from the state, which counts as spent once the session is idle.
     """
     shown = body.header("authorization")
     scope = _as_if_shown(request.scope, shown.encode() if shown is not None else None)

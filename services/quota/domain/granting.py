@@ -71,26 +71,26 @@ def check(ask: Ask, whose: str, books: Books, conditions: Conditions) -> Standin
     Returns the limit that it does not fit into, if its session may go on for a while all the same.
     """
     check_sessions(ask, whose, books, conditions.limits.sessions_max)
-    refusing = _refusing(books, conditions)
+    limits = refusing(books, conditions)
     try:
-        check_spend(ask, whose, refusing, conditions.rate)
+        check_spend(ask, whose, limits, conditions.rate)
     except SpendLimitReached as refusal:
         if not _is_graced(ask, refusal, books, conditions):
             raise
         return refusal.standing
     if conditions.keeps_for_running:
-        check_kept(ask, refusing, conditions.rate)
+        check_kept(ask, limits, conditions.rate)
     return None
 
 
 def lease(ask: Ask, books: Books, conditions: Conditions) -> Wei:
     """What of their limits one session may hold: what it wants, but of the last no more than its share."""
     running = len(books.sessions) + (ask.session_id not in books.sessions)
-    rooms = [each.in_wei(conditions.rate) // running for each in _refusing(books, conditions)]
+    rooms = [each.in_wei(conditions.rate) // running for each in refusing(books, conditions)]
     return Wei(max(ask.needed, min([int(ask.wanted), *rooms])))
 
 
-def _refusing(books: Books, conditions: Conditions) -> list[Standing]:
+def refusing(books: Books, conditions: Conditions) -> list[Standing]:
     """The limits that refuse; with overage those on spend only warn, and credit alone refuses."""
     overage = conditions.limits.overage
     return [each for each in books.standings(conditions) if not overage or each.name == CREDIT]

@@ -17,8 +17,9 @@ from tests.faults.drains.attacker import Attacker, spend_bounds
 from tests.faults.drains.bound import Bound, Drain, exactly, none_of
 from tests.faults.world import IDLE_SECONDS, SCALE
 
-SESSIONS = 60 * SCALE
-LIMIT_WEI = 100 * TICKET_EV_WEI * SCALE
+TICKETS = 100 * SCALE
+SESSIONS = TICKETS // 5  # near a limit a lease is but a share of what is left: these leave some
+LIMIT_WEI = TICKETS * TICKET_EV_WEI
 SUMS = 8
 LOOK_SECONDS = 0.02
 
@@ -32,11 +33,11 @@ async def run(system: System) -> Drain:
         await attacker.rush(_one_ask_for_different_sums(accomplice))
         held = int((await attacker.settled())["held_wei"])
         await until("nothing is held", lambda: _holds_nothing(attacker), seconds=IDLE_SECONDS + 20)
-        await attacker.rush(request(accomplice.quote()) for _ in range(2 * SESSIONS))
+        await attacker.rush(request(accomplice.quote()) for _ in range(TICKETS))
         returned = await attacker.rush(body for body in left if body)
 
     return Drain(
-        f"{SESSIONS} sessions opened and left, later twice as many: {attacker.answers}",
+        f"{SESSIONS} sessions opened and left, later {TICKETS}: {attacker.answers}",
         [
             Bound("most that was spent and held at a time, wei", max(most), LIMIT_WEI, least=LIMIT_WEI),
             Bound("left behind, wei", held, LIMIT_WEI, least=TICKET_EV_WEI),

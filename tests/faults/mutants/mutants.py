@@ -14,7 +14,6 @@ STORE = ("tests/integration/test_store.py",)
 SIGNER = ("tests/unit/signer",)
 AUTH = ("tests/unit/edge/test_auth.py",)
 GATHER = ("tests/unit/edge/test_gather.py",)
-LIMITS = ("tests/integration/test_quota_limits.py",)
 QUOTA = ("tests/unit/quota", "tests/property/test_interleavings.py")
 CANARIES = ("tests/faults/secrets/test_canaries.py",)
 CONNECTIONS = ("tests/faults/hangs/test_connections.py",)
@@ -205,7 +204,7 @@ MUTANTS = [
         "services/quota/limiting.py",
         "        if tightens(before, work.limits(scope)):\n",
         "        if tightens(before, before):\n",
-        LIMITS,
+        REPLICAS,
     ),
     Mutant(
         "ignores a stop",

@@ -76,6 +76,21 @@ def test_spend_counts_in_the_window_of_the_payments_time(ledger: Ledger) -> None
     assert rows(ledger)["spend_limit_wei"] == (1000, 150, 50, 800)
 
 
+def test_a_spend_that_is_told_after_the_turn_counts_in_no_window_that_runs(ledger: Ledger) -> None:
+    ledger.limit(spend_per_hour_wei=Wei(300))
+    ledger.now = NOW.replace(hour=12, minute=59)
+    ledger.ask(needed=200)
+
+    ledger.now = NOW.replace(hour=13)
+    ledger.paid("s1", 30)
+    ledger.now = NOW.replace(hour=12, minute=59)
+    ledger.paid("s1", 120)
+
+    ledger.now = NOW.replace(hour=13)
+    assert rows(ledger)["spend_per_hour_wei"] == (300, 30, 50, 220)
+    assert rows(ledger)["spend_limit_wei"] == (1000, 150, 50, 800)
+
+
 def test_a_lease_ends_when_the_window_turns(ledger: Ledger) -> None:
     ledger.limit(spend_per_hour_wei=Wei(300))
     ledger.now = NOW.replace(hour=12, minute=20)
