@@ -284,6 +284,7 @@ class World:
                 ADMIN_KEY_HASHES=_sha256(self.admin_key),
                 HOOK_SECRET_HASHES=_sha256(self.hook_secret),
                 TOKEN_KEYS=_sha256(self.slot.secret("token-key")),
+                TOKEN_ISSUER=self.public_urls[0],  # a token of one edge is good at the other
                 SIGNER_PARTITIONS=str(self.options.replicas),
                 UNKNOWN_PER_SECOND=str(self.options.unknown_per_second),
             )
