@@ -512,7 +512,7 @@ async def _books(system: System, tenant: Tenant) -> dict[str, Any]:
         "timeline": [
             entry
             for entry in await system.timeline(account, tenant.names.session_id)
-            if entry["event"] not in BY_ITSELF
+            if entry["event"] != "Closed"  # it is idle
         ],
         "events": await asyncio.to_thread(_events, system.world.dsn(), account.account_id),
     }
