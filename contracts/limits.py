@@ -31,9 +31,10 @@ def _network(text: str) -> str:
 type LimitWei = Annotated[WeiText, Field(ge=0, le=WEI_MAX)]
 type LimitMicroUsd = Annotated[int, Field(ge=0, le=MICRO_USD_MAX)]
 type PriceText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,30}(/[1-9][0-9]{0,29})?$")]
-type Words = Annotated[
-    list[Annotated[str, StringConstraints(min_length=1, max_length=128)]], Field(max_length=LIST_MAX)
-]
+# What is kept as text: no control characters, of which PostgreSQL does not take all.
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+type Word = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=PRINTABLE)]
+type Words = Annotated[list[Word], Field(max_length=LIST_MAX)]
 type Recipient = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{40}$")]
 type Network = Annotated[str, StringConstraints(max_length=64), AfterValidator(_network)]
 type JobType = Literal["live", "lv2v", "fixed", ""]
@@ -48,7 +49,7 @@ class Rules(Message):
     payments_per_second: int | None = Field(default=None, ge=1, le=100_000)
     ticket_ev_max_wei: LimitWei | None = None
     ticket_face_value_max_wei: LimitWei | None = None
-    prices_max: Annotated[dict[str, PriceText], Field(max_length=LIST_MAX)] | None = Field(
+    prices_max: Annotated[dict[Word, PriceText], Field(max_length=LIST_MAX)] | None = Field(
         default=None,
         description="By job type (`live`), by pipeline or by model (`live-video-to-video/a-model`).",
     )
@@ -253,7 +254,7 @@ class StopView(Message):
 
 class StopToSet(Message):
     what: StopKind
-    value: str = Field(default="", max_length=2048)
+    value: str = Field(default="", max_length=2048, pattern=PRINTABLE)
 
 
 class SetStops(Authored, Command):

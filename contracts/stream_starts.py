@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from contracts.limits import LimitRow
+from contracts.limits import PRINTABLE, LimitRow
 from contracts.message import Command, Event, Message, WeiText
 
 LEASE_SECONDS_MIN, LEASE_SECONDS_MAX = 15, 3600
@@ -27,7 +27,7 @@ class BeginStream(Command):
     user_id: str | None = None
     key_id: str | None = None
     token_id: str | None = None
-    app: str = Field(default="", max_length=128)
+    app: str = Field(default="", max_length=128, pattern=PRINTABLE)
     job_type: str = Field(default="", max_length=16)
     lease_seconds: int = Field(default=60, ge=LEASE_SECONDS_MIN, le=LEASE_SECONDS_MAX)
 
@@ -119,14 +119,14 @@ class AuthorizePayment(Command):
     account_id: str
     user_id: str | None
     key_id: str
-    state_id: str = Field(max_length=128)
+    state_id: str = Field(max_length=128, pattern=PRINTABLE)
     sequence: int = Field(ge=0)
     balance: str = Field(max_length=200)
     price_per_unit: int = Field(ge=0)
     pixels_per_unit: int = Field(ge=1)
     job_type: str = Field(max_length=16)
     last_update_ns: int | None
-    app: str = Field(default="", max_length=128)
+    app: str = Field(default="", max_length=128, pattern=PRINTABLE)
     orchestrator: str = Field(default="", max_length=64)
     token_id: str | None = None
 

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from contracts.limits import PRINTABLE
+
 # Go writes up to nanoseconds, which `datetime` would lose.
 MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
@@ -74,7 +76,7 @@ class PaymentState(BaseModel):
     orchestrator_address: Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$")] = Field(
         alias="OrchestratorAddress"
     )
-    app: Annotated[str, StringConstraints(max_length=128)] = Field(alias="App")
+    app: Annotated[str, StringConstraints(max_length=128, pattern=PRINTABLE)] = Field(alias="App")
     balance: Ratio = Field(alias="Balance")
     price_per_unit: Price = Field(alias="InitialPricePerUnit")
     pixels_per_unit: Pixels = Field(alias="InitialPixelsPerUnit")

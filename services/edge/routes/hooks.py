@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, TypeAd
 from starlette.types import Scope
 
 from contracts.accounts import Identity
-from contracts.limits import JobType
+from contracts.limits import PRINTABLE, JobType
 from contracts.stream_starts import (
     LEASE_SECONDS_MAX,
     LEASE_SECONDS_MIN,
@@ -106,7 +106,7 @@ type LeaseOfHook = Annotated[
         description="For how long a stream that nobody ends holds its place.",
     ),
 ]
-type AppOfHook = Annotated[str, Query(max_length=128)]
+type AppOfHook = Annotated[str, Query(max_length=128, pattern=PRINTABLE)]
 type JobTypeOfHook = Annotated[JobType, Query()]
 
 

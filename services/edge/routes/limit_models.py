@@ -293,7 +293,7 @@ class StreamToBegin(Body):
     stream_id: OpaqueId | None = Field(default=None, description="Yours to choose; else one is made up.")
     account_id: AccountId | None = Field(default=None, description="Whose; an administrator has to say.")
     user_id: OpaqueId | None = Field(default=None, description="Whose stream it is, unless the key says.")
-    app: str = Field(default="", max_length=128)
+    app: str = Field(default="", max_length=128, pattern=contract.PRINTABLE)
     job_type: JobType = ""
     lease_seconds: int = Field(
         default=60,

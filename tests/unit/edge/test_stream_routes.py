@@ -182,3 +182,13 @@ async def test_a_mistake_is_named_by_its_field(edge: Edge, body: dict[str, Any],
 
     assert refused.status == 422
     assert [error["field"] for error in refused.json["errors"]] == [f"body.{field}"]
+
+
+async def test_what_no_store_can_keep_is_refused_by_its_field(edge: Edge) -> None:
+    """PostgreSQL takes no zero byte; before, whoever sent one was told to come again."""
+    key = edge.issue("acme")
+
+    answer = await send(edge, "POST", STREAMS, key.text, {"stream_id": "a", "app": "echo\0"})
+
+    assert answer.status == 422
+    assert answer.json["errors"][0]["field"] == "body.app"
