@@ -34,6 +34,7 @@ type PriceText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,30}(/[1-9][
 # What is kept as text: no control characters, of which PostgreSQL does not take all.
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 type Word = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=PRINTABLE)]
+type PricedAs = Annotated[str, StringConstraints(max_length=128, pattern=PRINTABLE)]  # "" is a job type, too
 type Words = Annotated[list[Word], Field(max_length=LIST_MAX)]
 type Recipient = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{40}$")]
 type Network = Annotated[str, StringConstraints(max_length=64), AfterValidator(_network)]
@@ -49,7 +50,7 @@ class Rules(Message):
     payments_per_second: int | None = Field(default=None, ge=1, le=100_000)
     ticket_ev_max_wei: LimitWei | None = None
     ticket_face_value_max_wei: LimitWei | None = None
-    prices_max: Annotated[dict[Word, PriceText], Field(max_length=LIST_MAX)] | None = Field(
+    prices_max: Annotated[dict[PricedAs, PriceText], Field(max_length=LIST_MAX)] | None = Field(
         default=None,
         description="By job type (`live`), by pipeline or by model (`live-video-to-video/a-model`).",
     )

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import from_json
 
-from contracts.limits import LIST_MAX, JobType, LimitMicroUsd, Network, PriceText, Word, Words
+from contracts.limits import LIST_MAX, JobType, LimitMicroUsd, Network, PricedAs, PriceText, Words
 from services.edge.addresses import read_address
 from services.edge.problems import Refused, invalid
 from services.edge.routes.models import Body, OpaqueId, WeiIn
@@ -41,7 +41,7 @@ class TokenLimits(Body):
     streams_max: int | None = Field(default=None, ge=0, le=1_000_000)
     payments_per_second: int | None = Field(default=None, ge=1, le=100_000)
     ticket_ev_max_wei: WeiIn | None = None
-    prices_max: Annotated[dict[Word, PriceText], Field(max_length=LIST_MAX)] | None = None
+    prices_max: Annotated[dict[PricedAs, PriceText], Field(max_length=LIST_MAX)] | None = None
     job_types: list[JobType] | None = Field(default=None, max_length=4)
     apps: Words | None = None
     capabilities: Words | None = None
