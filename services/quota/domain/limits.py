@@ -61,11 +61,6 @@ class Limits:
         return getattr(self, f"{name}_wei"), getattr(self, f"{name}_micro_usd")
 
     @property
-    def needs_rate(self) -> bool:
-        """Whether a dollar's worth in wei has to be known."""
-        return any(name.endswith("_micro_usd") for name in self.set_ones())
-
-    @property
     def count_spend(self) -> bool:
         """Whether somebody with these limits needs books of his own beside the account's."""
         return any(name.startswith("spend_") or name == "sessions_max" for name in self.set_ones())
