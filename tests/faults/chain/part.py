@@ -72,12 +72,14 @@ async def _round(stage: Stage, deck: Deck) -> Findings:
     counted: Counter[str] = Counter()
     paid = stage.market.paid
     acts = [name for name in dealt if name in ACTS]
-    _spoil(stage, [name for name in dealt if name in LINE_FAULTS])
+    spoiling = [name for name in dealt if name in LINE_FAULTS]
+    _spoil(stage, spoiling)
     for name in [*acts, ""]:
         await _pay(stage, conflicts=name == CONFLICTS)
         if name:
             counted[name] += await _count(ACTS[name](stage))
         await _pay(stage, conflicts=False)
+    await _pay_until(stage, lambda: all(any(line.done[name] for line in stage.lines) for name in spoiling))
     found = await _settle(stage, dealt)
     for line in stage.lines:
         counted.update(line.done)
