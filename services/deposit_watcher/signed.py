@@ -32,7 +32,9 @@ CREATE INDEX IF NOT EXISTS signed_params_by_round ON {schema}.signed_params (cre
 CREATE TABLE IF NOT EXISTS {schema}.fences (payer text PRIMARY KEY, l1_block bigint NOT NULL);
 """
 PUT_PARAMS = """
-INSERT INTO {schema}.signed_params AS known VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+INSERT INTO {schema}.signed_params AS known
+SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::numeric[], %b::text[], %b::numeric[],
+    %b::int8multirange[], %b::int8multirange[])
 ON CONFLICT (payer, recipient_rand_hash, recipient, face_value, win_prob, creation_round) DO UPDATE SET
     signed = known.signed + excluded.signed, recovered = known.recovered + excluded.recovered
 """
@@ -131,7 +133,9 @@ class SignedTickets:
         ]
 
         def effect(cursor: Cursor[DictRow]) -> None:
-            cursor.executemany(self._sql(PUT_PARAMS), rows)
+            if rows:
+                columns = [list(column) for column in zip(*rows, strict=True)]
+                cursor.execute(self._sql(PUT_PARAMS), columns, prepare=True)
             cursor.executemany(self._sql(PUT_FENCE), list(told.fences.items()))
 
         return effect
