@@ -6,12 +6,14 @@ unit what the job type bills: seconds (`live`), pixels (`lv2v`, and requests tha
 """
 
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from ipaddress import ip_network
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from contracts.message import Command, Event, Message, WeiText
 
@@ -35,6 +37,9 @@ type PriceText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,30}(/[1-9][
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 type Word = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=PRINTABLE)]
 type PricedAs = Annotated[str, StringConstraints(max_length=128, pattern=PRINTABLE)]  # "" is a job type, too
+type Apps = Annotated[
+    list[Annotated[str, StringConstraints(max_length=128, pattern=PRINTABLE)]], Field(max_length=LIST_MAX)
+]
 type Words = Annotated[list[Word], Field(max_length=LIST_MAX)]
 type Recipient = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{40}$")]
 type Network = Annotated[str, StringConstraints(max_length=64), AfterValidator(_network)]
@@ -42,6 +47,7 @@ type JobType = Literal["live", "lv2v", "fixed", ""]
 type Actor = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 type Reason = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")]
 type PlanName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")]
+type Alarm = Literal["spend", "network", "recipient"]
 
 
 class Rules(Message):
@@ -55,7 +61,7 @@ class Rules(Message):
         description="By job type (`live`), by pipeline or by model (`live-video-to-video/a-model`).",
     )
     job_types: list[JobType] | None = Field(default=None, max_length=4)
-    apps: Words | None = None
+    apps: Apps | None = Field(default=None, description="An empty one: requests that name no app.")
     capabilities: Words | None = Field(
         default=None, description="Pipelines or models: `live-video-to-video`, `live-video-to-video/a-model`."
     )
@@ -64,6 +70,20 @@ class Rules(Message):
         default=None, description="CIDR; requests from elsewhere are refused."
     )
     expires_at: AwareDatetime | None = Field(default=None, description="Of a key; then it is refused.")
+
+
+class Alarms(Message):
+    """What of a key's doings is an alarm, and which alarms stop the key until somebody lifts that."""
+
+    spend_times: int | None = Field(
+        default=5,
+        ge=2,
+        le=1000,
+        description="In an hour, of the most in any hour of the seven days before; null: no such alarm.",
+    )
+    network: bool = Field(default=True, description="It is used from a network that was not seen before.")
+    recipient: bool = Field(default=True, description="It pays a recipient that it did not pay before.")
+    holds: list[Alarm] = Field(default_factory=list, max_length=3)
 
 
 class Limits(Rules):
@@ -86,6 +106,28 @@ class Limits(Rules):
     grace_seconds: int | None = Field(
         default=None, ge=0, le=86_400, description="For which running sessions go on at a spend limit."
     )
+    alarms: Alarms | None = Field(default=None, description="Of a key.")
+
+
+type Level = Literal["account", "user", "key", "token"]
+
+# Limits that mean something for these only; set for others they would do nothing.
+ONLY_OF: Mapping[str, Level] = {"credit_limit_micro_usd": "account", "alarms": "key"}
+
+
+def misplaced(limits: Limits, level: Level) -> dict[str, str]:
+    """Return what is wrong with limits that are set and mean nothing at this level, by name."""
+    return {
+        name: f"is for {only}s only, not for {level}s"
+        for name, only in ONLY_OF.items()
+        if only != level and getattr(limits, name) is not None
+    }
+
+
+def check_level(limits: Limits, level: Level) -> None:
+    """Refuse, in a validator, limits of which one means nothing at this level."""
+    for name, problem in misplaced(limits, level).items():
+        raise PydanticCustomError("misplaced_limit", "{limit} {problem}", {"limit": name, "problem": problem})
 
 
 class Scoped(Message):
@@ -95,6 +137,15 @@ class Scoped(Message):
     user_id: str | None = None
     key_id: str | None = None
     token_id: str | None = None
+
+    @property
+    def level(self) -> Level:
+        """The narrowest that is named."""
+        if self.token_id is not None:
+            return "token"
+        if self.key_id is not None:
+            return "key"
+        return "user" if self.user_id is not None else "account"
 
 
 class Authored(Message):
@@ -110,6 +161,21 @@ class SetLimits(Scoped, Authored, Command):
     subject: ClassVar[str] = "cmd.quota.set_limits.v1"
 
     limits: Limits
+    version: int | None = None  # if another is set already, nothing is changed; None: whatever is
+
+    @model_validator(mode="after")
+    def _check_level(self) -> Self:
+        check_level(self.limits, self.level)
+        return self
+
+
+class EndToken(Authored, Command):
+    """Refuse a session token from now on, and take back what its sessions hold."""
+
+    subject: ClassVar[str] = "cmd.quota.end_token.v1"
+
+    account_id: str
+    token_id: str = Field(pattern=r"^[0-9A-Za-z]{12}$")
 
 
 class ReadLimits(Scoped, Command):
@@ -138,6 +204,8 @@ class LimitsView(Scoped):
     streams: int
     suspended: bool
     most_micro_usd: int | None = None  # the most the account can cost us
+    # Of what is set here: another after each change, of plan and time zone too. None: not told.
+    version: int | None = None
 
 
 class AssignPlan(Authored, Command):
@@ -171,6 +239,14 @@ class SetPlan(Authored, Command):
 
     name: PlanName
     plan: Plan
+    version: int | None = None  # as of limits
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        check_level(self.plan.limits, "account")
+        check_level(self.plan.user_limits, "user")
+        check_level(self.plan.key_limits, "key")
+        return self
 
 
 class ListPlans(Command):
@@ -181,6 +257,7 @@ class PlanView(Message):
     kind: Literal["plan"] = "plan"
     name: str
     plan: Plan
+    version: int | None = None
 
 
 class PlanPage(Message):

@@ -14,6 +14,9 @@ answers_total = Counter(
 request_seconds = Histogram(
     "clearinghouse_request_seconds", "From request to answer", ["what"], buckets=LATENCIES
 )
+edge_capped_requests_total = Counter(
+    "edge_capped_requests_total", "Requests over a cap of the edge itself, by cap", ["cap"]
+)
 relayed_total = Counter("clearinghouse_relayed_events_total", "Events published from the log")
 relay_position = Gauge("clearinghouse_relay_position", "Position published last")
 inbox_position = Gauge("clearinghouse_inbox_position", "Position applied last, by publisher", ["publisher"])

@@ -17,7 +17,7 @@ class TimedOutError(Exception):
 
 
 async def call(method: str, url: str, *, key: str = "", body: Any = None) -> Any:
-    """Make one request and return its JSON; raises urllib's HTTPError for a refusal."""
+    """Make one request and return its JSON, None without a body; raises urllib's HTTPError for a refusal."""
     return await asyncio.to_thread(_call, method, url, key, body)
 
 
@@ -28,7 +28,7 @@ def _call(method: str, url: str, key: str, body: Any) -> Any:
         headers["Authorization"] = f"Bearer {key}"
     request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 (our own URLs)
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
-        return json.loads(answer.read())
+        return json.loads(answer.read() or "null")
 
 
 async def until(what: str, check: Callable[[], Any], *, seconds: float) -> Any:

@@ -49,6 +49,7 @@ MODELS = (
     {"pipeline": "live-video-to-video", "name": "demo-model", "price_per_unit": 1_800},
     {"pipeline": "byoc", "name": "demo-tool", "price_per_unit": 5_000_000_000},
 )
+KEY_SPEND_PER_HOUR_WEI = 10**18  # more than any account here may spend: limits are tried one by one
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Options:
     idle_seconds: int = 120
     usd_per_eth: int = 3000
     unknown_per_second: int = 10  # requests without a valid key, of an address; 0: no cap
+    trusted_proxies: str = ""  # CIDR: whose word on a client's address the edge believes
+    alarm_learning_seconds: int = 86_400  # for which a new key raises no alarm
     replicas: int = 1  # of each of our own processes, but for provisioner and discovery
     standby: bool = False  # a second PostgreSQL, that every commit waits for
     log_level: str = "info"
@@ -203,8 +206,10 @@ class World:
             *self._replicated(
                 "quota",
                 DEFAULT_SPEND_LIMIT_WEI=str(self.options.spend_limit_wei),
+                DEFAULT_KEY_SPEND_PER_HOUR_WEI=str(KEY_SPEND_PER_HOUR_WEI),
                 IDLE_SECONDS=str(self.options.idle_seconds),
                 USD_PER_ETH=str(self.options.usd_per_eth),
+                ALARM_LEARNING_SECONDS=str(self.options.alarm_learning_seconds),
             ),
             *self._replicated("metering"),
             *self._signers(),
@@ -287,6 +292,7 @@ class World:
                 TOKEN_ISSUER=self.public_urls[0],  # a token of one edge is good at the other
                 SIGNER_PARTITIONS=str(self.options.replicas),
                 UNKNOWN_PER_SECOND=str(self.options.unknown_per_second),
+                TRUSTED_PROXIES=self.options.trusted_proxies,
             )
             for name, url in zip(self.replicas_of("edge"), self.public_urls, strict=True)
         ]

@@ -37,17 +37,36 @@ class Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+class Alarms(contract.Alarms):
+    model_config = ConfigDict(extra="forbid")
+
+
 class Limits(contract.Limits):
     """Exactly these; what is not named is not set."""
 
     model_config = ConfigDict(extra="forbid")
 
+    alarms: Alarms | None = None
+
+
+def _of(level: contract.Level) -> AfterValidator:
+    def check(limits: Limits) -> Limits:
+        contract.check_level(limits, level)
+        return limits
+
+    return AfterValidator(check)
+
+
+type AccountLimits = Annotated[Limits, _of("account")]
+type UserLimits = Annotated[Limits, _of("user")]
+type KeyLimits = Annotated[Limits, _of("key")]
+
 
 class Plan(Entry):
     name: PlanName
-    limits: Limits = Limits()
-    user_limits: Limits = Limits()
-    key_limits: Limits = Limits()
+    limits: AccountLimits = Limits()
+    user_limits: UserLimits = Limits()
+    key_limits: KeyLimits = Limits()
     rank: int = Field(default=contract.Plan().rank, ge=0, le=9)
     trial: bool = False
 
@@ -69,9 +88,9 @@ class Account(Entry):
     payer: Recipient | None = None
     plan: PlanName | None = None
     time_zone: Annotated[str, AfterValidator(_time_zone)] | None = None
-    limits: Limits | None = None
-    users: dict[UserId, Limits] = Field(default_factory=dict)
-    keys: dict[KeyId, Limits] = Field(default_factory=dict)
+    limits: AccountLimits | None = None
+    users: dict[UserId, UserLimits] = Field(default_factory=dict)
+    keys: dict[KeyId, KeyLimits] = Field(default_factory=dict)
     credit: list[Grant] = Field(default_factory=list)
 
 

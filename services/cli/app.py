@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from contracts.streams import PUBLISHERS
-from services.cli import accounts, applying, credit, keys, limits, plans, stops, streams, watching
+from services.cli import accounts, applying, credit, keys, limits, plans, stops, streams, tokens, watching
 from services.cli.replaying import run_replay
 from services.cli.showing import showing
 
@@ -28,6 +28,7 @@ app.add_typer(plans.app, name="plan")
 app.add_typer(credit.app, name="credit")
 app.add_typer(stops.app, name="stops")
 app.add_typer(streams.app, name="streams")
+app.add_typer(tokens.app, name="tokens")
 app.command("time-zone")(limits.set_time_zone)
 app.command()(watching.pool)
 app.command()(watching.audit)

@@ -245,11 +245,13 @@ def same_limits(one: quota.Limits, other: quota.Limits) -> bool:
 
 def _meaning(limits: quota.Limits) -> dict[str, Any]:
     named = {name: getattr(limits, name) for name in quota.Limits.model_fields}
-    prices, expires_at = named["prices_max"], named["expires_at"]
+    prices, expires_at, alarms = named["prices_max"], named["expires_at"], named["alarms"]
     if prices is not None:
         named["prices_max"] = {name: Fraction(price) for name, price in prices.items()}
     if expires_at is not None:
         named["expires_at"] = int(expires_at.timestamp())
+    if alarms is not None:
+        named["alarms"] = {**alarms.model_dump(), "holds": set(alarms.holds)}
     return {name: sorted(set(value)) if isinstance(value, list) else value for name, value in named.items()}
 
 

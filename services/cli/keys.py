@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 import typer
 
 from contracts import accounts as contract
-from contracts import limits
+from contracts import key_watch, limits
 from contracts.api_keys import Key, make, sdk_token
 from contracts.message import Message
 from services.cli import options
 from services.cli.house import House
-from services.cli.printing import Columns, print_line, print_rows
-from services.cli.running import MissingSettingError, run
+from services.cli.printing import Columns, print_line, print_rows, print_table
+from services.cli.running import MissingSettingError, RefusedHereError, run
 from services.cli.saying import author
 from shared.bus import ServiceUnavailableError
 
@@ -113,6 +113,19 @@ def reissue(
     run(work, json=json)
 
 
+@app.command()
+def activity(account_id: options.AccountId, key_id: options.KeyId, *, json: options.Json = False) -> None:
+    """Show from where a key is used, whom it pays, what it spends, and which alarms that raised."""
+
+    async def work(house: House) -> None:
+        if key_id not in {key.key_id for key in await keys_of(house, account_id)}:
+            raise RefusedHereError("key_not_found", f"{account_id} has no key {key_id}")
+        asked = key_watch.ReadKeyActivity(account_id=account_id, key_id=key_id)
+        _show_activity(await house.ask(asked, key_watch.KeyActivity), json=json)
+
+    run(work, json=json)
+
+
 async def keys_of(house: House, account_id: str) -> list[contract.ApiKeyView]:
     found: list[contract.ApiKeyView] = []
     while True:
@@ -191,3 +204,22 @@ def _columns(key: contract.ApiKeyView) -> Columns:
         "issued": key.issued_at,
         "payer": key.payer,
     }
+
+
+def _show_activity(found: key_watch.KeyActivity, *, json: bool) -> None:
+    if json:
+        print_line(found.model_dump_json())
+        return
+    stop = found.stop
+    stopped = f"stopped since {stop.set_at:%Y-%m-%dT%H:%M:%SZ} ({stop.reason})" if stop else "not stopped"
+    print_line(f"Key {found.key_id} of {found.account_id}: {stopped}")
+    print_line(f"{found.spent_this_hour_wei} wei were spent this hour")
+    for title, rows in (
+        ("Highest hours", found.highest_hours),
+        ("Networks", found.networks),
+        ("Recipients", found.recipients),
+        ("Alarms", found.alarms),
+    ):
+        print_line(f"{title}:{'' if rows else ' none'}")
+        if rows:
+            print_table([dict(row) for row in rows])

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from contracts.limits import Limits
+from contracts.limits import Alarms, Limits
 from services.cli.running import first_problem
 
 LIMITS = tuple(Limits.model_fields)
@@ -33,8 +33,9 @@ def with_limits(command: Callable[..., None]) -> Callable[..., None]:
 
 def read(typed: Mapping[str, Any]) -> Limits:
     """End the command as a usage error if a value is no limit."""
-    prices = typed.get("prices_max")
-    values = {**typed, "prices_max": dict(map(_price, prices))} if prices else dict(typed)
+    values = {
+        name: dict(map(PARTS[name], value)) if name in PARTS else value for name, value in typed.items()
+    }
     try:
         return Limits.model_validate(values)
     except ValidationError as problem:
@@ -63,7 +64,7 @@ def _parameter(name: str) -> inspect.Parameter:
     if "boolean" in shapes:
         annotation: Any = Annotated[bool | None, typer.Option(f"--{option}/--no-{option}", help=described)]
     elif shapes & {"array", "object"}:
-        metavar = "NAME=PRICE" if "object" in shapes else "ONE"
+        metavar = METAVARS.get(name, "ONE")
         repeated = f"{described} May be repeated.".strip()
         annotation = Annotated[list[str] | None, typer.Option(f"--{option}", metavar=metavar, help=repeated)]
     else:
@@ -91,3 +92,17 @@ def _price(text: str) -> tuple[str, str]:
     if not found:
         raise typer.BadParameter("--prices-max: such as live=1200 or live-video-to-video/a-model=1200/7")
     return name, price
+
+
+def _alarm(text: str) -> tuple[str, object]:
+    name, found, value = text.partition("=")
+    if not found or name not in Alarms.model_fields:
+        raise typer.BadParameter("--alarms: such as spend_times=8, network=off or holds=spend,network")
+    if name == "holds":
+        return name, [alarm for alarm in value.split(",") if alarm]
+    return name, None if value == "none" else value
+
+
+# Limits that have parts, each of which is typed by itself.
+PARTS: Mapping[str, Callable[[str], tuple[str, object]]] = {"prices_max": _price, "alarms": _alarm}
+METAVARS = {"prices_max": "NAME=PRICE", "alarms": "NAME=VALUE"}

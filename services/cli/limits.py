@@ -1,5 +1,6 @@
 """`clearinghouse limits`: what an account, a user or a key may spend and use; and its time zone."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from contracts.accounts import AccountView, GetAccount
 from contracts.limits import Limits, LimitsView, ReadLimits, SetLimits, SetTimeZone
 from services.cli import options
+from services.cli.changing import until_unchanged
 from services.cli.house import House
 from services.cli.limit_options import LIMITS, merged, with_limits, without
 from services.cli.printing import dollars, print_line, print_table, said
@@ -50,11 +52,11 @@ def set_limits(
     scope, author_said = _scope(account_id, user, key), author(actor, reason)
     if typed == Limits():
         raise typer.BadParameter("name at least one limit")
+    made(SetLimits, **scope, limits=typed, **author_said)  # before anybody is asked
 
     async def work(house: House) -> None:
-        before = await _own(house, scope)
-        command = SetLimits(**scope, limits=merged(before, typed), **author_said)
-        show(await house.ask(command, LimitsView), json=json)
+        view = await _change(house, scope, lambda before: merged(before, typed), author_said)
+        show(view, json=json)
 
     run(work, json=json)
 
@@ -77,9 +79,9 @@ def clear_limits(
     without(Limits(), names or [])
 
     async def work(house: House) -> None:
-        before = await _own(house, scope)
-        command = SetLimits(**scope, limits=without(before, names or list(LIMITS)), **author_said)
-        show(await house.ask(command, LimitsView), json=json)
+        dropped = names or list(LIMITS)
+        view = await _change(house, scope, lambda before: without(before, dropped), author_said)
+        show(view, json=json)
 
     run(work, json=json)
 
@@ -129,9 +131,19 @@ def _narrow(view: LimitsView) -> list[tuple[str, str | None]]:
     return [("token_id", view.token_id), ("key_id", view.key_id), ("user_id", view.user_id)]
 
 
-async def _own(house: House, scope: dict[str, Any]) -> Limits:
+async def _change(
+    house: House, scope: dict[str, Any], change: Callable[[Limits], Limits], author_said: dict[str, str]
+) -> LimitsView:
+    """Change what is set, and nothing that somebody else sets meanwhile."""
     await require_account(house, scope["account_id"])
-    return (await house.ask(ReadLimits(**scope), LimitsView)).own
+
+    async def once() -> LimitsView:
+        before = await house.ask(ReadLimits(**scope), LimitsView)
+        limits = change(before.own)
+        command = made(SetLimits, **scope, limits=limits, version=before.version, **author_said)
+        return await house.ask(command, LimitsView)
+
+    return await until_unchanged(once)
 
 
 def _scope(account_id: str, user: str | None, key: str | None) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """`clearinghouse plan`: limits under a name, and who is on which."""
 
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from contracts.limits import AssignPlan, Limits, LimitsView, ListPlans, Plan, PlanPage, PlanView, SetPlan
 from services.cli import options
+from services.cli.changing import until_unchanged
 from services.cli.house import House
 from services.cli.limit_options import LIMITS, merged, with_limits, without
 from services.cli.limits import require_account, show
@@ -49,15 +51,21 @@ def set_plan(
     """Make a plan, or change one: what is not named stays as it is."""
     author_said = author(actor, reason)
     without(Limits(), unset or [])
+    made(SetPlan, name=name, plan=Plan(**{FIELDS[of]: typed}), **author_said)  # before anybody is asked
 
-    async def work(house: House) -> None:
-        before = (await plans(house)).get(name, Plan())
+    async def change(house: House) -> PlanView:
+        unknown = PlanView(name=name, plan=Plan(), version=0)
+        found = {view.name: view for view in await _plans(house)}.get(name, unknown)
+        before = found.plan
         of_those = without(getattr(before, FIELDS[of]), unset or [])
         changed: dict[str, Any] = {FIELDS[of]: merged(of_those, typed)}
         changed |= {key: value for key, value in (("rank", rank), ("trial", trial)) if value is not None}
         plan = made(Plan, **{**{each: getattr(before, each) for each in Plan.model_fields}, **changed})
-        command = made(SetPlan, name=name, plan=plan, **author_said)
-        _show([await house.ask(command, PlanView)], json=json)
+        command = made(SetPlan, name=name, plan=plan, version=found.version, **author_said)
+        return await house.ask(command, PlanView)
+
+    async def work(house: House) -> None:
+        _show([await until_unchanged(partial(change, house))], json=json)
 
     run(work, json=json)
 
@@ -67,7 +75,7 @@ def list_plans(*, json: options.Json = False) -> None:
     """List all plans with what they set."""
 
     async def work(house: House) -> None:
-        _show((await house.ask(ListPlans(), PlanPage)).plans, json=json)
+        _show(await _plans(house), json=json)
 
     run(work, json=json)
 
@@ -93,7 +101,11 @@ def assign_plan(
 
 async def plans(house: House) -> dict[str, Plan]:
     """All there are, by name."""
-    return {view.name: view.plan for view in (await house.ask(ListPlans(), PlanPage)).plans}
+    return {view.name: view.plan for view in await _plans(house)}
+
+
+async def _plans(house: House) -> list[PlanView]:
+    return (await house.ask(ListPlans(), PlanPage)).plans
 
 
 def _show(views: list[PlanView], *, json: bool) -> None:

@@ -59,7 +59,7 @@ def first_problem(problem: ValidationError, prefix: str = "", named: Callable[[s
     """Where it is and what is wrong with it, in one line and without what was given."""
     found = problem.errors(include_input=False, include_url=False, include_context=False)[0]
     where = ".".join(named(str(part)) for part in found["loc"])
-    return f"{prefix}{where}: {found['msg']}"
+    return prefix + (f"{where}: {found['msg']}" if where else found["msg"])
 
 
 def _say(message: Refusal | Fault, line: str, *, json: bool) -> None:

@@ -26,5 +26,5 @@ def author(actor: str, reason: str) -> dict[str, str]:
         try:
             adapter.validate_python(value)
         except ValidationError as problem:
-            raise typer.BadParameter(f"--{name}: {first_problem(problem).lstrip(': ')}") from None
+            raise typer.BadParameter(f"--{name}: {first_problem(problem)}") from None
     return {"actor": actor, "reason": reason}

@@ -1,8 +1,9 @@
 """Who may come in, from where, until when and how often: what each request passes before its route."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
+import structlog
 from starlette.types import Scope
 
 from contracts.accounts import Identity
@@ -18,14 +19,23 @@ from services.edge.auth import (
 from services.edge.caps import Cap, Pace
 from services.edge.networks import ClientAddresses, visitor_of
 from services.edge.rules import Bounds, RuleBook, RulesUnknownError
+from services.edge.sightings import Sightings
 from services.edge.tokens import TokenHolder, token_id_of
+from shared import telemetry
 from shared.clock import Clock
 
 VISITORS_MAX = 20_000
 PAYERS_MAX = 100_000
 BURST_SECONDS = 2  # of payments
 TOKENS = Pace(per_second=10, burst=200)  # that a key may make: quota remembers those with limits
+TOLD = Pace(per_second=0.1, burst=1)  # lines in the log of one cap and key: a flood is not to flood it
+HOOKS = frozenset({"/authorize", "/auth/stream"})
 COARSE = 2  # a rule is counted exactly by the signer; here one replica lets so much more pass
+
+
+type Capped = Literal["no_valid_key", "payments_of_key", "payments_of_token", "tokens_of_key"]
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +53,19 @@ class Admission:
         rules: RuleBook,
         addresses: ClientAddresses,
         paces: Paces,
+        *,
+        sightings: Sightings,
         clock: Clock,
     ) -> None:
         self._authenticator = authenticator
         self._rules: Final = rules
         self._addresses = addresses
         self._paces = paces
+        self._sightings = sightings
         self._clock = clock
         self._visitors = Cap(VISITORS_MAX)
         self._payers = Cap(PAYERS_MAX)
+        self._told = Cap(PAYERS_MAX)
 
     async def admit(self, scope: Scope) -> Identity:
         """Return whose request it is; raise AuthenticationRefused."""
@@ -59,6 +73,9 @@ class Admission:
         identity = self._authenticator.recall(header) or await self._look_up(scope, header)
         scope["account_id"] = identity.account_id
         scope["bounds"] = self.check(identity, identity.user_id, scope)
+        # At a hook somebody else shows the key; tokens are made to be shown from everywhere.
+        if scope["path"] not in HOOKS and not isinstance(identity, TokenHolder):
+            self._sightings.note(identity, self._addresses.of(scope))
         return identity
 
     async def admit_anybody(self, scope: Scope) -> Identity | Administrator:
@@ -93,21 +110,32 @@ class Admission:
             bounds = self.check(identity, user_id, scope)
         pace = _coarse(bounds.of_key, self._paces.payments)
         if pace is not None:
-            self._count(identity.key_id, pace)
+            self._count_payment("payments_of_key", identity.key_id, pace, identity)
         token_id = token_id_of(identity)
         if token_id is not None and bounds.of_token is not None:
-            self._count(f"token {token_id}", _coarse(bounds.of_token, None))
+            of_token = _coarse(bounds.of_token, None)
+            self._count_payment("payments_of_token", f"token {token_id}", of_token, identity)
 
     def count_token(self, identity: Identity) -> None:
         """Let a key make a session token; raise TooMany."""
         wait = self._payers.take(f"tokens of {identity.key_id}", TOKENS)
         if wait > 0:
+            self._note("tokens_of_key", identity)
             raise TooMany("too many session tokens a second of this key", wait)
 
-    def _count(self, name: str, pace: Pace | None) -> None:
+    def _count_payment(self, capped: Capped, name: str, pace: Pace | None, identity: Identity) -> None:
         wait = self._payers.take(name, pace) if pace else 0.0
         if wait > 0:
+            self._note(capped, identity)
             raise TooMany("too many payments a second with this key", wait)
+
+    def _note(self, capped: Capped, identity: Identity | None = None) -> None:
+        """Count what a cap of ours refuses, and tell of it now and then."""
+        telemetry.edge_capped_requests_total.labels(capped).inc()
+        key_id = identity.key_id if identity else None
+        if self._told.take(f"{capped} {key_id}", TOLD) == 0:
+            account_id = identity.account_id if identity else None
+            log.warning("requests_capped", cap=capped, account_id=account_id, key_id=key_id)
 
     async def _look_up(self, scope: Scope, header: bytes | None) -> Identity:
         """Authenticate what is not known by heart; whoever has no valid key is counted by address.
@@ -122,9 +150,13 @@ class Admission:
         may_ask = self._visitors.wait(visitor, pace) == 0
         try:
             return await self._authenticator.authenticate(header, may_ask=may_ask)
+        except TooMany:
+            self._note("no_valid_key")
+            raise
         except UnknownKey:
             wait = self._visitors.take(visitor, pace)
             if wait > 0:
+                self._note("no_valid_key")
                 raise TooMany("too many requests without a valid API key", wait) from None
             raise
 

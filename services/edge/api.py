@@ -12,6 +12,7 @@ from services.edge import docs, wire
 from services.edge.openapi_document import complete
 from services.edge.parts import Parts
 from services.edge.problems import (
+    PRECONDITION_FAILED,
     UNPROCESSABLE,
     WIRE_PATHS,
     Problem,
@@ -23,6 +24,7 @@ from services.edge.problems import (
 )
 from services.edge.routes import (
     accounts,
+    activity,
     audit,
     credit,
     hooks,
@@ -37,7 +39,7 @@ from services.edge.routes import (
 from services.edge.routes.access import unavailable
 from shared.bus import CommandRefusedError, ServiceUnavailableError
 
-ROUTES = (accounts, limits, plans, credit, streams, usage, me, tokens, stops, audit, hooks)
+ROUTES = (accounts, activity, limits, plans, credit, streams, usage, me, tokens, stops, audit, hooks)
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": title(status)}
     for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
@@ -111,6 +113,8 @@ def _status_of(code: str) -> int:
     """Services name their refusals so that the kind shows."""
     if code.endswith("_not_found"):
         return 404
+    if code == "limits_changed":
+        return PRECONDITION_FAILED
     return UNPROCESSABLE if code.startswith("bad_") else 409
 
 

@@ -24,6 +24,7 @@ from services.edge.payer import PayerSignatures
 from services.edge.rules import RuleBook
 from services.edge.server import Health, health_server, public_server
 from services.edge.settings import Settings
+from services.edge.sightings import Sightings
 from services.edge.tokens import SessionTokens
 from shared import logging
 from shared.bucket import BucketReader
@@ -49,11 +50,13 @@ def make_parts(
 
     clock, tokens, book = settings.clock(), settings.session_tokens(), RuleBook(rules)
     authenticator = _authenticator(settings, client, bucket, tokens)
-    addresses = ClientAddresses(Networks(settings.proxies()))
+    addresses, sightings = ClientAddresses(Networks(settings.proxies())), Sightings(client, clock)
     return Parts(
         client=client,
         authenticator=authenticator,
-        admission=Admission(authenticator, book, addresses, settings.paces(), clock),
+        admission=Admission(
+            authenticator, book, addresses, settings.paces(), sightings=sightings, clock=clock
+        ),
         rules=book,
         tokens=tokens,
         gatherer=Gatherer(
@@ -62,6 +65,7 @@ def make_parts(
             timeout_seconds=settings.payment_timeout_seconds,
             waiting_max=settings.payments_waiting_max,
         ),
+        sightings=sightings,
         signatures=PayerSignatures(ask_signer),
         orchestrators=ObservedOrchestrators(orchestrators),
         public_url=settings.public_url,
@@ -112,7 +116,8 @@ async def main() -> None:
     gc.set_threshold(GARBAGE_ALLOCATIONS)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-    async with background([bucket.run, orchestrators.run, rules.run, parts.gatherer.run]):
+    tasks = [bucket.run, orchestrators.run, rules.run, parts.gatherer.run, parts.sightings.run]
+    async with background(tasks):
         beside = asyncio.create_task(side.serve())
         await server.serve()  # until told to stop, and until what was under way is answered
         side.should_exit = True

@@ -11,6 +11,7 @@ from services.edge.discovery import ObservedOrchestrators
 from services.edge.gather import Gatherer
 from services.edge.payer import PayerSignatures
 from services.edge.rules import RuleBook
+from services.edge.sightings import Sightings
 from services.edge.tokens import SessionTokens
 from shared.clock import Clock
 
@@ -23,6 +24,7 @@ class Parts:
     rules: RuleBook
     tokens: SessionTokens | None  # None: no keys to make them with
     gatherer: Gatherer
+    sightings: Sightings
     signatures: PayerSignatures
     orchestrators: ObservedOrchestrators
     public_url: str

@@ -11,6 +11,7 @@ from contracts.limits import LimitRow
 
 WIRE_PATHS = frozenset({"/sign-orchestrator-info", "/generate-live-payment", "/discover-orchestrators"})
 FIXED_TEXTS = {500: "Internal Server Error", 503: "Service Unavailable Error"}  # as go-livepeer says
+PRECONDITION_FAILED = 412
 UNPROCESSABLE = 422
 
 

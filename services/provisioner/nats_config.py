@@ -1,11 +1,13 @@
 """The users of the NATS server, from contracts/streams.py: `python -m services.provisioner.nats_config`.
 
 Prints the `authorization` block of a nats-server configuration as JSON, which the server reads;
-passwords come from the environment, NATS_PASSWORD_<SERVICE>.
+passwords come from the environment, NATS_PASSWORD_<USER>: of `admin`, of each service and of `cli`, as whom
+the `clearinghouse` command comes.
 """
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,8 +35,11 @@ def _user(service: str, password: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    passwords = {service: os.environ[f"NATS_PASSWORD_{service.upper()}"] for service in SERVICES}
-    block = authorization(passwords, os.environ["NATS_PASSWORD_ADMIN"])
+    names = {user: f"NATS_PASSWORD_{user.upper()}" for user in ("admin", *SERVICES)}
+    if missing := [name for name in names.values() if not os.environ.get(name)]:
+        sys.exit(f"a password is needed for each user; not set: {', '.join(missing)}")
+    passwords = {user: os.environ[name] for user, name in names.items()}
+    block = authorization(passwords, passwords["admin"])
     print(json.dumps({"authorization": block}, indent=1))  # noqa: T201 (a command's output)
 
 

@@ -15,7 +15,7 @@ from contracts.deposit_watcher import FundsObserved, RoundChanged
 from contracts.limits import RULES, STOPS
 from contracts.signer import PaymentSigned, SessionClosed, TicketRecovered
 from contracts.streams import CONSUMERS
-from services.quota import handlers, limit_handlers, stream_handlers
+from services.quota import handlers, limit_handlers, stream_handlers, watch_handlers
 from services.quota.application import Quota
 from services.quota.authorizing import Authorizing
 from services.quota.closing import Closing
@@ -25,6 +25,7 @@ from services.quota.outbox import QuotaOutbox
 from services.quota.rules import RulesWriter
 from services.quota.settings import QuotaSettings
 from services.quota.streaming import Streaming
+from services.quota.watching import Watching
 from shared import logging
 from shared.bucket import BucketWriter
 from shared.bus import connect, make_broker
@@ -66,6 +67,15 @@ def inboxes(quota: Quota, client: Client) -> list[Inbox]:
     return [Inbox(consumer, client, quota, *follows[consumer.publisher]) for consumer in mine]
 
 
+def open_quota(settings: QuotaSettings, dsn: str) -> Quota:
+    return Quota(
+        Wei(settings.default_spend_limit_wei),
+        postgres_env(dsn, SERVICE, create_tables=settings.create_tables),
+        default_key_limits=settings.key_limits(),
+        sensitivity=settings.sensitivity(),
+    )
+
+
 def create_tables(quota: Quota, public_log: PublicLog) -> None:
     public_log.create_tables()
     Positions(quota).create_tables()
@@ -77,8 +87,8 @@ def answering(
 ) -> NatsBroker:
     """The broker of quota's commands, and what their handlers work with."""
     broker = make_broker(SERVICE, url)
-    for each in (handlers.router, limit_handlers.router, stream_handlers.router):
-        broker.include_router(each)
+    for each in (handlers, limit_handlers, stream_handlers, watch_handlers):
+        broker.include_router(each.router)
     context = {
         "quota": quota,
         "rules": quota.rules,
@@ -97,17 +107,18 @@ async def run(settings: QuotaSettings) -> None:
     clock = settings.clock()
     url, dsn = settings.nats_url.get_secret_value(), settings.postgres_dsn.get_secret_value()
     client = await connect(SERVICE, url)
-    quota = Quota(
-        Wei(settings.default_spend_limit_wei),
-        postgres_env(dsn, SERVICE, create_tables=settings.create_tables),
-        default_key_limits=settings.key_limits(),
-    )
+    quota = open_quota(settings, dsn)
     public_log = PublicLog(quota, QuotaOutbox(quota))
     if settings.create_tables:
         create_tables(quota, public_log)
     limiting, streaming = Limiting(quota), Streaming(quota)
     authorizing = Authorizing(quota, idle_seconds=settings.idle_seconds)
-    use_cases = {"limiting": limiting, "streaming": streaming, "authorizing": authorizing}
+    use_cases = {
+        "limiting": limiting,
+        "streaming": streaming,
+        "authorizing": authorizing,
+        "watching": Watching(quota),
+    }
     closing = Closing(
         quota.allowances,
         client,
@@ -118,7 +129,7 @@ async def run(settings: QuotaSettings) -> None:
     lease = Lease(dsn, SERVICE)  # all grant and limit; one follows the logs, and does what goes on by itself
     writers = [BucketWriter(client, bucket, lambda: lease.sure) for bucket in (RULES, STOPS)]
     rules = RulesWriter(quota.rules, public_log, *writers)
-    sweeps = (streaming.sweep, authorizing.settle, limiting.drop_expired_tokens)
+    sweeps = (streaming.sweep, authorizing.settle, limiting.drop_expired)
     alone: list[Task] = [closing.run, rules.run, *(partial(sweep, clock) for sweep in sweeps)]
     readers = [inbox.run for inbox in inboxes(quota, client)]
     tasks: list[Task] = [partial(lead, lease, *alone, *readers)]

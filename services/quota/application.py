@@ -19,6 +19,7 @@ from contracts.signer import PaymentSigned, SessionClosed, TicketRecovered
 from services.quota.allowances import Allowances
 from services.quota.domain.budget import Budget
 from services.quota.domain.granting import Ask, lease
+from services.quota.domain.key_watch import KeyWatch, Sensitivity
 from services.quota.domain.limit_set import Scope
 from services.quota.domain.limits import Limits
 from services.quota.domain.plan import Plan
@@ -61,7 +62,13 @@ class SeveralPools(Refused):
 class Quota(EventSourced):
     name = "quota"
     # A budget with thousands of open sessions is large: written rarely, as it is read after a start only.
-    snapshotting_intervals: ClassVar = {Budget: 2000, Pool: 2000, SubBudget: 2000, Streams: 2000}
+    snapshotting_intervals: ClassVar = {
+        Budget: 2000,
+        Pool: 2000,
+        SubBudget: 2000,
+        Streams: 2000,
+        KeyWatch: 500,
+    }
 
     def __init__(
         self,
@@ -69,9 +76,10 @@ class Quota(EventSourced):
         env: EnvType | None = None,
         *,
         default_key_limits: Limits = Limits(),  # noqa: B008 (frozen)
+        sensitivity: Sensitivity = Sensitivity(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(env)
-        self._defaults = Defaults(default_spend_limit, default_key_limits)
+        self._defaults = Defaults(default_spend_limit, default_key_limits, sensitivity)
         self._lock = RLock()
         self._plans = {DEFAULT_PLAN}  # those that accounts were seen to be on
         self.allowances = Allowances(self.recorder)
@@ -285,10 +293,14 @@ class Quota(EventSourced):
         payers: Iterable[str] = (),
         also: Iterable[UUID] = (),
     ) -> Work:
-        work = Work(self, self.allowances, self._defaults, now)
+        work = Work(self, self.allowances, self.rules, self._defaults, now)
         wanted: list[UUID] = [EthRate.create_id(), *map(Plan.create_id, self._plans), *also]
         wanted += [unique for scope in scopes for unique in ids_of(scope)]
         wanted += map(Pool.create_id, payers)
+        # Budgets before limits: whoever tightens limits changes the budget too, and is noticed so.
+        budgets = {Budget.create_id(scope.account_id) for scope in scopes}
+        for known in budgets - self.absent(budgets):
+            self.repository.get(known)
         work.look_up(wanted)
         plans = {work.plan_name(scope.account_id) for scope in scopes} - self._plans
         if plans:

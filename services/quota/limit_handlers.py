@@ -30,7 +30,14 @@ type ClockHere = Annotated[Clock, Context("clock")]
 
 @router.subscriber(contract.SetLimits.subject, QUEUE)
 def set_limits(command: contract.SetLimits, limiting: LimitingHere, clock: ClockHere) -> contract.LimitsView:
-    return limiting.set_limits(_scope(command), _limits(command.limits), _author(command), clock.now())
+    limits, author = _limits(command.limits), _author(command)
+    return limiting.set_limits(_scope(command), limits, author, clock.now(), version=command.version)
+
+
+@router.subscriber(contract.EndToken.subject, QUEUE)
+def end_token(command: contract.EndToken, limiting: LimitingHere, clock: ClockHere) -> contract.LimitsView:
+    scope = Scope(command.account_id, token_id=command.token_id)
+    return limiting.end_token(scope, _author(command), clock.now())
 
 
 @router.subscriber(contract.ReadLimits.subject, QUEUE)
@@ -64,8 +71,7 @@ def set_plan(command: contract.SetPlan, limiting: LimitingHere, clock: ClockHere
         rank=plan.rank,
         trial=plan.trial,
     )
-    limiting.set_plan(command.name, terms, _author(command), clock.now())
-    return contract.PlanView(name=command.name, plan=plan)
+    return limiting.set_plan(command.name, terms, _author(command), clock.now(), version=command.version)
 
 
 @router.subscriber(contract.ListPlans.subject, QUEUE)

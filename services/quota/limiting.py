@@ -14,7 +14,7 @@ from services.quota.application import Quota
 from services.quota.domain import credit
 from services.quota.domain.budget import Budget
 from services.quota.domain.credit import CreditGrant
-from services.quota.domain.limit_set import Author, LimitSet, Scope
+from services.quota.domain.limit_set import Author, LimitSet, Scope, require_version
 from services.quota.domain.limits import Limits
 from services.quota.domain.plan import Plan, PlanNotFound, Terms
 from services.quota.domain.spending import WORTH, Standing, Worth, micro_usd
@@ -29,7 +29,7 @@ from shared.money import Wei
 
 DROP_SECONDS, DROP_MAX = 30.0, 500
 TOKEN_LIFE_MAX = timedelta(days=1)  # an edge makes no token for longer
-EXPIRED = Author("quota", "token_expired")
+EXPIRED, STOP_EXPIRED = Author("quota", "token_expired"), Author("quota", "stop_expired")
 LEASED_UNDER = ("spend_", "credit_", "sessions_")
 log = structlog.get_logger()
 
@@ -42,10 +42,16 @@ class Limiting:
 
     # Limits
 
-    def set_limits(self, scope: Scope, limits: Limits, author: Author, now: datetime) -> contract.LimitsView:
-        """Replace what was set; leases that may not fit any more are taken back, and asked for anew."""
+    def set_limits(
+        self, scope: Scope, limits: Limits, author: Author, now: datetime, *, version: int | None = None
+    ) -> contract.LimitsView:
+        """Replace what was set; leases that may not fit any more are taken back, and asked for anew.
+
+        Raises LimitsChanged if another version than the expected one is set.
+        """
 
         def decide(work: Work) -> contract.LimitsView:
+            require_version(work.known_limit_set(scope), version)
             self._set_limits(work, scope, limits, author, now)
             return view(work, scope)
 
@@ -73,13 +79,26 @@ class Limiting:
         if tightens(before, work.limits(scope)):
             _take_back(self._quota, work, scope, now)
 
-    async def drop_expired_tokens(self, clock: Clock) -> None:
-        """Forget for ever the limits of session tokens that have expired."""
+    def end_token(self, scope: Scope, author: Author, now: datetime) -> contract.LimitsView:
+        """Have a session token expire now: edges and signers refuse it, and its leases are taken back."""
+
+        def decide(work: Work) -> contract.LimitsView:
+            own, ends = work.limit_set(scope).limits, int(now.timestamp())
+            if own.expires_at is None or own.expires_at > ends:
+                self._set_limits(work, scope, replace(own, expires_at=ends), author, now)
+                _take_back(self._quota, work, scope, now)
+            return view(work, scope)
+
+        return self._quota.decide(decide, now, scopes=[Scope(scope.account_id), scope])
+
+    async def drop_expired(self, clock: Clock) -> None:
+        """Forget for ever stops that have expired, and the limits of session tokens that have."""
         while True:
             try:
                 await asyncio.to_thread(self._drop_expired_tokens, clock.now())
+                await asyncio.to_thread(self.lift_expired_stops, clock.now())
             except PersistenceError as problem:
-                log.warning("expired_tokens_wait", problem=repr(problem))
+                log.warning("expired_ones_wait", problem=repr(problem))
             await asyncio.sleep(DROP_SECONDS)
 
     def _drop_expired_tokens(self, now: datetime) -> None:
@@ -117,20 +136,26 @@ class Limiting:
 
         return self._quota.decide(decide, now, scopes=[account])
 
-    def set_plan(self, name: str, terms: Terms, author: Author, now: datetime) -> None:
-        """Running sessions meet it with their next lease, within about a minute."""
+    def set_plan(
+        self, name: str, terms: Terms, author: Author, now: datetime, *, version: int | None = None
+    ) -> contract.PlanView:
+        """Running sessions meet it with their next lease, within about a minute.
 
-        def decide(work: Work) -> None:
+        Raises LimitsChanged if another version than the expected one is set.
+        """
+
+        def decide(work: Work) -> contract.PlanView:
+            require_version(work.known_plan(name), version)
             plan = work.plan(name)
             plan.set_terms(terms, author, now)
             self._publish(work, plan)
+            return _plan_view(plan)
 
-        self._quota.decide(decide, now, also=[Plan.create_id(name)])
+        return self._quota.decide(decide, now, also=[Plan.create_id(name)])
 
     def plans(self, names: Sequence[str], now: datetime) -> list[contract.PlanView]:
         def look(work: Work) -> list[contract.PlanView]:
-            found = [plan for name in names if (plan := work.known_plan(name)) is not None]
-            return [contract.PlanView(name=plan.name, plan=plan_told(plan.stored)) for plan in found]
+            return [_plan_view(plan) for name in names if (plan := work.known_plan(name)) is not None]
 
         return self._quota.read(look, now, also=map(Plan.create_id, names))
 
@@ -203,6 +228,22 @@ class Limiting:
 
         self._quota.decide(decide, now, also=[Stops.create_id()])
 
+    def lift_expired_stops(self, now: datetime) -> None:
+        """They stop nothing any more; here they would count as stops for ever."""
+
+        def decide(work: Work) -> None:
+            expired = [
+                (StopKind(stop["what"]), stop["value"])
+                for stop in work.known_stops().values()
+                if stop["expires"] is not None and stop["expires"] <= now.timestamp()
+            ][:DROP_MAX]
+            for what, value in expired:
+                work.stops().lift(what, value, STOP_EXPIRED, now)
+            if expired:
+                self._change_rules(work, {stop_entry(*stop): "" for stop in expired})
+
+        self._quota.decide(decide, now, also=[Stops.create_id()])
+
     def stops(self, after: str, limit: int, now: datetime) -> list[contract.StopView]:
         def look(work: Work) -> list[contract.StopView]:
             found = work.known_stops()
@@ -221,10 +262,10 @@ class Limiting:
 
 
 def _take_back(quota: Quota, work: Work, scope: Scope, now: datetime) -> None:
-    if work.budget(scope.account_id).take_back(scope, now):
-        withdraw = quota.allowances.withdraw
-        account_id, user_id, key_id, token_id = scope.ids
-        work.effects.append(withdraw(account_id, user_id=user_id, key_id=key_id, token_id=token_id))
+    work.budget(scope.account_id).take_back(scope, now)
+    withdraw = quota.allowances.withdraw
+    account_id, user_id, key_id, token_id = scope.ids
+    work.effects.append(withdraw(account_id, user_id=user_id, key_id=key_id, token_id=token_id))
 
 
 def tightens(before: Limits, after: Limits) -> bool:
@@ -261,7 +302,12 @@ def view(work: Work, scope: Scope) -> contract.LimitsView:
         streams=work.streams(scope.account_id).count(scope),
         suspended=bool(budget.suspended),
         most_micro_usd=_most(budget, conditions.limits) if scope == account else None,
+        version=known.version if known is not None else 0,
     )
+
+
+def _plan_view(plan: Plan) -> contract.PlanView:
+    return contract.PlanView(name=plan.name, plan=plan_told(plan.stored), version=plan.version)
 
 
 def row_of(standing: Standing) -> contract.LimitRow:

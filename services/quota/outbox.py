@@ -11,10 +11,12 @@ from eventsourcing.utils import get_topic
 from pydantic_core import from_json
 
 from contracts import limits as contract
+from contracts.key_watch import KeyAlarmRaised
 from contracts.message import Event
 from contracts.quota import AllowanceFreed, AllowanceGranted, LimitReached, SpendLimitSet
 from contracts.stream_starts import StreamStarted, StreamStopped
 from services.quota.domain.budget import Budget
+from services.quota.domain.key_watch import KeyWatch
 from services.quota.domain.limit_set import LimitSet
 from services.quota.domain.plan import Plan
 from services.quota.domain.spending import WORTH
@@ -158,6 +160,18 @@ def _stop_lifted(stored: dict[str, Any], _: dict[str, Any]) -> Event:
     return contract.StopLifted(what=stored["what"], value=stored["value"], **_author(stored))
 
 
+def _key_alarm_raised(stored: dict[str, Any], opened: dict[str, Any]) -> Event:
+    return KeyAlarmRaised(
+        account_id=opened["account_id"],
+        key_id=opened["key_id"],
+        alarm=stored["alarm"],
+        value=stored["value"],
+        spent_wei=stored["spent"],
+        usual_wei=stored["usual"],
+        held=stored["held"],
+    )
+
+
 def _stream_started(stored: dict[str, Any], opened: dict[str, Any]) -> Event:
     told = {name: stored[name] for name in ("stream_id", "user_id", "key_id", "app", "job_type")}
     return StreamStarted(account_id=opened["account_id"], **told)
@@ -187,4 +201,5 @@ PUBLIC: dict[str, Public] = {
     Stops.StopLifted.TOPIC: _stop_lifted,
     Streams.Begun.TOPIC: _stream_started,
     Streams.Ended.TOPIC: _stream_stopped,
+    KeyWatch.AlarmRaised.TOPIC: _key_alarm_raised,
 }

@@ -154,11 +154,17 @@ class RulesWriter:
         self._log = public_log
         self._rules = rules
         self._stops = stops
+        self._read = asyncio.Event()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for task in (self._follow(), self._stops.run({}), self._rules.run({})):
+            for task in (self._follow(), self._keep(self._stops), self._keep(self._rules)):
                 group.create_task(task)
+
+    async def _keep(self, writer: BucketWriter) -> None:
+        """Not before the table was read: to readers an empty bucket is whole, and lifts every stop."""
+        await self._read.wait()
+        await writer.run({})
 
     async def _follow(self) -> None:
         """Write all at first, and after a restore; else what was changed."""
@@ -179,6 +185,7 @@ class RulesWriter:
         found = await asyncio.to_thread(self._table.all)
         for writer in (self._stops, self._rules):
             await writer.replace({key: value for key, value in found.items() if self._writer(key) is writer})
+        self._read.set()
 
     async def _step(self, position: int) -> int:
         """Put what was changed after a position; returns how far it is now."""

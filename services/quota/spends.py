@@ -1,11 +1,14 @@
 """Sums of a run of payments, so that a batch is one event a budget and one a pool."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
+from services.quota.alarms import see_recipients, see_spend
 from services.quota.domain.budget import Budget
+from services.quota.domain.key_watch import KeyWatch
 from services.quota.domain.limit_set import Scope
 from services.quota.domain.windows import grain
 from services.quota.work import Work, ids_of
@@ -20,6 +23,7 @@ class Spends:
         self._by_account: dict[str, dict[str, Wei]] = {}
         self._by_payer: dict[str, dict[str, Wei]] = {}
         self._payer_of: dict[str, str] = {}
+        self._paid: set[tuple[str, str, str]] = set()  # account, session and recipient
         self._at: datetime | None = None
 
     def may_take(self, at: datetime) -> bool:
@@ -30,18 +34,24 @@ class Spends:
         """Read field by field: this runs once per payment. A field amiss raises, to be buried."""
         cost = int(payment["cost"])
         session_id, payer = str(payment["session_id"]), str(payment["payer"])
-        sessions = self._by_account.setdefault(str(payment["account_id"]), {})
+        account_id, recipient = str(payment["account_id"]), str(payment["recipient"])
+        sessions = self._by_account.setdefault(account_id, {})
         sessions[session_id] = Wei(sessions.get(session_id, 0) + cost)
         rounds = self._by_payer.setdefault(payer, {})
         made = str(int(payment["creation_round"]))
         rounds[made] = Wei(rounds.get(made, 0) + cost)
         self._payer_of[session_id] = payer
+        self._paid.add((account_id, session_id, recipient))
         self._at = at
 
     def book(self, work: Work) -> None:
         """Put the sums into events."""
         if self._at is None:
             return
+        recipients = {} if self._recovered else self._recipients_by_key(work)
+        work.look_up(self._narrow_ids(work, recipients))
+        for key, paid in recipients.items():
+            see_recipients(work, key, paid, self._at)
         released: dict[str, int] = defaultdict(int)
         for account_id, sessions in self._by_account.items():
             budget, zone = work.budget(account_id), work.zone(account_id)
@@ -54,6 +64,25 @@ class Spends:
             budget.warn(work.conditions(Scope(account_id), self._at))
         for payer, costs in self._by_payer.items():
             work.pool(payer).spend(costs, Wei(released[payer]), self._at)
+
+    def _recipients_by_key(self, work: Work) -> Mapping[Scope, set[str]]:
+        """Whose key a session is, its last allowance says."""
+        found: dict[Scope, set[str]] = defaultdict(set)
+        for account_id, session_id, recipient in self._paid:
+            session = work.budget(account_id).sessions.get(session_id)
+            if session is not None:
+                found[Scope(account_id, key_id=session["key_id"])].add(recipient)
+        return found
+
+    def _narrow_ids(self, work: Work, keys: Iterable[Scope]) -> Iterator[UUID]:
+        """What of users, keys and tokens is needed, so that it is looked up for all accounts at once."""
+        for key in keys:
+            yield KeyWatch.create_id(key.account_id, key.key_id or "")
+        for account_id, sessions in self._by_account.items():
+            budget = work.budget(account_id)
+            for session_id in sessions:
+                for scope in budget.counting(session_id):
+                    yield from ids_of(scope)
 
 
 def record(
@@ -72,5 +101,8 @@ def record(
         held = {session_id: budget.held_by(session_id) for session_id in spends}
         sub = work.sub_budget(scope)
         sub.record_spend(spends, held, zone=zone, rate=work.rate, now=at)
-        sub.warn(work.conditions(scope, at))
+        conditions = work.conditions(scope, at)
+        sub.warn(conditions)
+        if scope.level == "key":
+            see_spend(work, sub, conditions)
     return [(session_id, held - budget.held_by(session_id)) for session_id, held in before.items()]

@@ -1,7 +1,7 @@
 """The aggregates and effects of one use case: each aggregate once, all saved together."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,7 @@ from services.quota.allowances import AllowanceRow, Allowances
 from services.quota.domain.budget import Budget
 from services.quota.domain.foreign import ForeignSession
 from services.quota.domain.granting import Ask, Conditions
+from services.quota.domain.key_watch import KeyWatch, Sensitivity
 from services.quota.domain.limit_set import LimitSet, Scope
 from services.quota.domain.limits import Limits
 from services.quota.domain.plan import UNSHED, Plan, Terms
@@ -22,12 +23,15 @@ from services.quota.domain.spending import Rate
 from services.quota.domain.stops import Stops
 from services.quota.domain.streams import Streams
 from services.quota.domain.sub_budget import SubBudget
+from services.quota.rules import RulesTable
 from shared.money import Wei
 from shared.store import Effect, EventSourced
 
 DEFAULT_PLAN = "default"  # of accounts that are on none, if there is one of that name
 
-type Stored = Budget | SubBudget | LimitSet | Plan | Pool | EthRate | Stops | Streams | ForeignSession
+type Stored = (
+    Budget | SubBudget | LimitSet | Plan | Pool | EthRate | Stops | Streams | ForeignSession | KeyWatch
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +40,37 @@ class Defaults:
 
     spend_limit: Wei  # of an account, in all
     key_limits: Limits = field(default_factory=Limits)
+    sensitivity: Sensitivity = field(default_factory=Sensitivity)
 
 
 class Work:
     def __init__(
-        self, store: EventSourced, allowances: Allowances, defaults: Defaults, now: datetime
+        self,
+        store: EventSourced,
+        allowances: Allowances,
+        rules: RulesTable,
+        defaults: Defaults,
+        now: datetime,
     ) -> None:
         self._store = store
         self._allowances = allowances
+        self.rules = rules
         self._defaults = defaults
         self.now = now
         self._loaded: dict[UUID, Stored] = {}
         self._absent: set[UUID] = set()
+        self._looked_up: set[UUID] = set()
         self._touched: dict[tuple[str, str], datetime] = {}
         self.effects: list[Effect] = []
         self.payers: set[str] = set()
 
     def look_up(self, aggregate_ids: Iterable[UUID]) -> None:
-        """Find out which of these there are, and where other replicas have brought them: two queries."""
-        wanted = [each for each in aggregate_ids if each not in self._loaded]
+        """Find out which of these there are, and where other replicas have brought them: two queries.
+
+        Each once: what others do afterwards, the store's version check notices.
+        """
+        wanted = set(aggregate_ids).difference(self._loaded, self._looked_up)
+        self._looked_up |= wanted
         self._store.catch_up(wanted)
         self._absent |= self._store.absent(wanted)
 
@@ -91,6 +107,13 @@ class Work:
         found = self._find(Streams.create_id(account_id), Streams)
         return found or self._keep(Streams(account_id, timestamp=self.now))
 
+    def key_watch(self, key: Scope) -> KeyWatch:
+        found = self.known_key_watch(key)
+        return found or self._keep(KeyWatch(key.account_id, key.key_id or "", timestamp=self.now))
+
+    def known_key_watch(self, key: Scope) -> KeyWatch | None:
+        return self._find(KeyWatch.create_id(key.account_id, key.key_id or ""), KeyWatch)
+
     def foreign_session(self, account_id: str, state_id: str) -> ForeignSession:
         found = self._find(ForeignSession.create_id(account_id, state_id), ForeignSession)
         return found or self._keep(ForeignSession(account_id, state_id, timestamp=self.now))
@@ -126,6 +149,10 @@ class Work:
         return found
 
     # What is decided with
+
+    @property
+    def sensitivity(self) -> Sensitivity:
+        return self._defaults.sensitivity
 
     @property
     def rate(self) -> Rate | None:
@@ -173,9 +200,14 @@ class Work:
 
     def limited_books(self, ask: Ask) -> list[tuple[Budget | SubBudget, Conditions]]:
         """The account's budget first, then those of its user, key and token whose spend is limited."""
-        account = (self.budget(ask.account_id), self.conditions(Scope(ask.account_id)))
-        limited = [scope for scope in scopes_of(ask) if self.limits(scope).count_spend]
-        return [account, *((self.sub_budget(scope), self.conditions(scope)) for scope in limited)]
+        budget, account = self.budget(ask.account_id), Scope(ask.account_id)
+        found: list[tuple[Budget | SubBudget, Conditions]] = [(budget, self.conditions(account))]
+        for scope in scopes_of(ask):
+            if self.limits(scope).count_spend:
+                sub = self.sub_budget(scope)
+                brought = budget.held_by(ask.session_id) - sub.sessions.get(ask.session_id, 0)
+                found.append((sub, replace(self.conditions(scope), brought=brought)))
+        return found
 
     def check(self, books: Budget | SubBudget, ask: Ask, conditions: Conditions) -> None:
         """Raise AllowanceRefusal; a limit that was reached is noted."""
@@ -197,7 +229,9 @@ class Work:
         budget.grant(ask, amount, self.now, ends_at=min(turns, default=None), counted_by=counted_by)
         for sub in subs:
             sub.hold(ask.session_id, budget.held_by(ask.session_id), self.now)
-        for scope in counted_before - set(budget.counting(ask.session_id)):  # as with another session token
+        left = counted_before - set(budget.counting(ask.session_id))  # as with another session token
+        self.look_up(unique for scope in left for unique in ids_of(scope))
+        for scope in left:
             self.sub_budget(scope).hold(ask.session_id, Wei(0), self.now)
         self.touch(ask.account_id, ask.session_id, self.now)
 
@@ -228,6 +262,7 @@ class Work:
         amount = budget.free(closed.session_id, closed.ask_number, at)
         if session is not None:
             self.pool(session["payer"]).hold(Wei(-amount), at)
+            self.look_up(unique for scope in counting for unique in ids_of(scope))
             for scope in counting:
                 self.sub_budget(scope).hold(closed.session_id, budget.held_by(closed.session_id), at)
         self.touch(closed.account_id, closed.session_id, at)

@@ -152,7 +152,11 @@ class Payments:
         await self._publish(message, [_answer(i, o) for i, o in outcomes.items()])
 
     async def _outcomes(self, message: Received, needed: dict[int, AllowanceNeeded]) -> dict[int, Outcome]:
+        began = time.perf_counter()
         answers = await self._ask(list(needed.values()))
+        waited = telemetry.request_seconds.labels("allowance")
+        for _ in answers:
+            waited.observe(time.perf_counter() - began)
         outcomes: dict[int, Outcome] = {}
         grants: dict[int, Grant] = {}
         for (index, wish), answer in zip(needed.items(), answers, strict=True):

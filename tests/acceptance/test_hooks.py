@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.system import Account, Answer, System, until
+from tests.acceptance.wire import foreign_state
 
 pytestmark = pytest.mark.anyio
 
@@ -65,22 +66,7 @@ async def test_a_signer_that_is_not_ours_is_told_whose_payment_may_go_out(system
 async def _authorize(
     system: System, account: Account, state_id: str, *, sequence: int, balance: str, secret: str = ""
 ) -> Answer:
-    """As go-livepeer's signer tells it: a live job of 100 wei a second, ten seconds of it taken."""
-    state = {
-        "StateID": state_id,
-        "PMSessionID": "0x" + "ab" * 32,
-        "LastUpdate": "2026-03-01T12:00:00.5Z",
-        "OrchestratorAddress": "0x" + "12" * 20,
-        "App": "demo/echo",
-        "SenderNonce": 1,
-        "Balance": balance,
-        "InitialPricePerUnit": 100,
-        "InitialPixelsPerUnit": 1,
-        "SequenceNumber": sequence,
-        "Type": "live",
-        "AuthExpiry": 0,
-        "AuthID": "",
-    }
     headers = {"Authorization": [f"Bearer {account.api_key}"], "Clearinghouse-User": ["ann"]}
+    state = foreign_state(state_id, sequence=sequence, balance=balance)
     shown = f"Bearer {secret or system.world.hook_secret}"
     return await hook(system, "/authorize", {"headers": headers, "state": state}, Authorization=shown)

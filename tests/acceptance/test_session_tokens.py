@@ -70,6 +70,28 @@ async def test_a_token_may_do_no_more_than_it_says(system: System) -> None:
     assert another.status in {400, 403}
 
 
+async def test_a_token_is_ended_before_its_time_and_no_other(system: System) -> None:
+    account = await system.open_account()
+    tokens = [await exchange(system, account) for _ in range(2)]
+    payer, other = (Payer(system, holding(account, issued)) for issued in tokens)
+    challenge = await payer.challenge()
+    before = await payer.ask(request(challenge))
+
+    path = f"/v1/accounts/{account.account_id}/tokens/{tokens[0].json['token_id']}"
+    ended = await system.call("DELETE", path, key=account.api_key)
+
+    async def refused() -> bool:
+        return (await payer.ask(request(challenge))).status == 401
+
+    assert (before.status, ended.status) == (200, 204)
+    await until("the token is refused", refused, seconds=5)
+    me = await system.call("GET", "/v1/me", key=tokens[0].json["access_token"])
+    assert (me.status, me.json["code"]) == (401, "key_expired")
+    assert (await other.ask(request(await other.challenge()))).status == 200
+    [row] = (await system.call("GET", f"/v1/audit?account_id={account.account_id}&limit=1")).json["rows"]
+    assert (row["action"], row["actor"]) == ("limits_set", f"key:{account.key_id}")
+
+
 async def test_a_token_ends_with_its_key(system: System) -> None:
     account = await system.open_account()
     holder = holding(account, await exchange(system, account))

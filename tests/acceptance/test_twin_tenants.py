@@ -20,15 +20,24 @@ import psycopg
 import pytest
 
 from tests.acceptance.checks import settled
-from tests.acceptance.system import Account, Answer, System
-from tests.acceptance.wire import SIGNER, Challenge, Paid, Payer, request
+from tests.acceptance.system import Account, Answer, System, until
+from tests.acceptance.wire import SIGNER, Challenge, Paid, Payer, foreign_state, request
 from tilt.supervisor import Supervisor
 from tilt.world import World
 
 pytestmark = pytest.mark.anyio
 
 # What idle sessions and leases do by themselves, whoever calls whatever; streams are looked at by user.
-BY_ITSELF = ("session_closed", "allowance_freed", "pool_", "stream_")
+# And what is told later: from where the account's own keys were used.
+BY_ITSELF = (
+    "session_closed",
+    "allowance_freed",
+    "sub_budget_held",
+    "pool_",
+    "stream_",
+    "key_watch_opened",
+    "key_networks_seen",
+)
 CHANGING_HEADERS = ("date", "x-request-id", "content-length")
 # What no two answers say alike.
 CHANGING_FIELDS = (
@@ -43,7 +52,9 @@ CHANGING_FIELDS = (
 CHANGING = re.compile(rf'("(?:{"|".join(CHANGING_FIELDS)})":)"[^"]*"')
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 MADE_UP_SECRET = "a" * 38
+MADE_UP_TOKEN = "0123456789Ab"  # tokens are nobody's but their account's: any id is taken
 LEASE_SECONDS = 3600
+ESTIMATE_WEI = 2500  # of a first payment that another signer tells of
 
 
 @dataclass(frozen=True)
@@ -222,6 +233,7 @@ CASES: Cases = {
     "set_limits": change("PUT", "/v1/accounts/{account_id}/limits", LIMITS),
     "read_user_limits": lambda names, mine: limits(names, mine, "users/{user_id}/limits", own=True),
     "set_user_limits": change("PUT", "/v1/accounts/{account_id}/users/{user_id}/limits", LIMITS),
+    "read_key_activity": lambda names, _: [Call("GET", f"/v1/keys/{names.key_id}/activity")],
     "read_key_limits": lambda names, mine: limits(names, mine, "keys/{key_id}/limits", own=False),
     "set_key_limits": change("PUT", "/v1/accounts/{account_id}/keys/{key_id}/limits", LIMITS),
     "assign_plan": change("PUT", "/v1/accounts/{account_id}/plan", {"plan": None}),
@@ -245,6 +257,10 @@ CASES: Cases = {
         Call("GET", f"/v1/accounts/{mine.account_id}/streams", answers_own=True),
     ],
     "exchange_token": exchange_token,
+    "end_token": lambda names, mine: [
+        Call("DELETE", f"/v1/accounts/{names.account_id}/tokens/{MADE_UP_TOKEN}"),
+        Call("DELETE", f"/v1/accounts/{mine.account_id}/tokens/{MADE_UP_TOKEN}", answers_own=True),
+    ],
     "list_stops": lambda names, _: pages("/v1/stops", cursor(f"account:{names.account_id}")),
     "set_stops": lambda names, _: [Call("POST", "/v1/stops", stop(names))],
     "lift_stops": lambda names, _: [Call("POST", "/v1/stops/lift", stop(names))],
@@ -447,6 +463,48 @@ async def test_a_foreign_session_named_first_is_a_session_of_the_callers_own(
     own = [row for row in await system.sessions(mine.account) if row["session_id"] == paid.session_id]
     assert [(row["account_id"], row["user_id"]) for row in own] == [(mine.account.account_id, names.user_id)]
     assert await _books(system, other) == before
+
+
+async def test_at_authorize_a_foreign_session_is_another_one_of_the_callers_own(
+    system: System, tenants: tuple[Tenant, Tenant]
+) -> None:
+    """Another signer's hook has one secret for all its customers, and its StateIDs are its own."""
+    _, other = tenants
+    mine = await system.open_account()
+    theirs = f"state-{secrets.token_hex(8)}"
+    assert (await _authorize(system, other.account, other, theirs)).json["status"] == 200
+    await _until_nothing_is_held(system, other.account)
+    before = await _books(system, other)
+
+    told, used = [], []
+    for state_id in (f"state-{secrets.token_hex(8)}", theirs, other.names.session_id, other.names.stream_id):
+        answer = await _authorize(system, mine, other, state_id)
+        told.append(answer.json)
+        found = await system.limits(mine)
+        used.append(int(found["held_wei"]) + int(found["spent_wei"]))
+        _assert_nothing_of(other, answer, except_for=(other.names.user_id,))
+    await _until_nothing_is_held(system, mine)
+
+    auth_id = f"{mine.account_id}:{other.names.user_id}"
+    assert told == [{"status": 200, "expiry": 0, "auth_id": auth_id}] * 4
+    assert used == [ESTIMATE_WEI * (1 + number) for number in range(4)]
+    assert int((await system.limits(mine))["spent_wei"]) == 4 * ESTIMATE_WEI
+    assert await _books(system, other) == before
+
+
+async def _authorize(system: System, account: Account, named: Tenant, state_id: str) -> Answer:
+    """Another signer asks for an account, and its client names somebody's user."""
+    headers = {"Authorization": [f"Bearer {account.api_key}"], "Clearinghouse-User": [named.names.user_id]}
+    body = {"headers": headers, "state": foreign_state(state_id, sequence=3, balance="1500")}
+    secret = {"Authorization": f"Bearer {system.world.hook_secret}", "Content-Type": "application/json"}
+    return await system.send("POST", "/authorize", data=json.dumps(body).encode(), headers=secret)
+
+
+async def _until_nothing_is_held(system: System, account: Account) -> None:
+    async def settled_down() -> bool:
+        return await system.held(account) == 0
+
+    await until("estimates count as spent", settled_down, seconds=30)
 
 
 def _pairs(operation: str, foreign: Names, missing: Names, mine: Account) -> Iterator[tuple[Call, Call]]:

@@ -128,3 +128,22 @@ def request(challenge: Challenge, state: Any = None, **changes: Any) -> bytes:
 
 def _headers(paid: Paid) -> dict[str, str]:
     return {"Livepeer-Payment": paid.payment, "Livepeer-Segment": paid.credentials}
+
+
+def foreign_state(state_id: str, *, sequence: int, balance: str) -> dict[str, Any]:
+    """As go-livepeer's own signer has it: a live job of 100 wei a second, ten seconds of it taken."""
+    return {
+        "StateID": state_id,
+        "PMSessionID": "0x" + "ab" * 32,
+        "LastUpdate": "2026-03-01T12:00:00.5Z",
+        "OrchestratorAddress": "0x" + "12" * 20,
+        "App": "demo/echo",
+        "SenderNonce": 1,
+        "Balance": balance,
+        "InitialPricePerUnit": 100,
+        "InitialPixelsPerUnit": 1,
+        "SequenceNumber": sequence,
+        "Type": "live",
+        "AuthExpiry": 0,
+        "AuthID": "",
+    }

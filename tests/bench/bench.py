@@ -8,7 +8,7 @@ import json
 import statistics
 import sys
 import tempfile
-import urllib.request
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -28,8 +28,10 @@ from services.signer.rules import Limits
 from services.signer.state import StateSeal
 from shared.money import Wei
 from shared.store import postgres_env
-from tests.bench.load import Task
+from tests.bench.histograms import Histogram, read_histogram
+from tests.bench.load import Client, Task
 from tests.bench.processes import cpu_seconds
+from tests.bench.stops import stop_seconds
 from tests.quotes import QuoteMaker, body, chain_view
 from tilt.api import call
 from tilt.chain import node
@@ -86,17 +88,17 @@ async def measure(world: World, supervisor: Supervisor) -> None:
     await load("warm", **closed)  # warms every cache once; not measured
     limit = limit_payments_per_second(world)
     before, bytes_before = cpu_seconds(supervisor), stored_bytes(world)
-    batches_before = await batches(world)
+    seen_before = await histograms(world)
     warm = [await load("warm", **closed) for _ in range(RUNS)]
-    batches_after = await batches(world)
+    seen = {name: after - seen_before[name] for name, after in (await histograms(world)).items()}
     await settle(world)
     payments = sum(run["statuses"].get("200", 0) for run in warm) + RUNS * CLIENTS * 2
     per_second = statistics.median(run["per_second"] for run in warm)
     say("payments_per_second", per_second, "1/s")
     say("limit_payments_per_second", limit, "1/s")
     say("ratio_to_limit", per_second / limit, "1")
-    size, count = (after - earlier for after, earlier in zip(batches_after, batches_before, strict=True))
-    say("mean_batch_size", size / count, "payments")
+    say("mean_batch_size", seen["batches"].sum / seen["batches"].count, "payments")
+    say_grants(seen["grants"], seen["answers"])
     say("bytes_per_payment", (stored_bytes(world) - bytes_before) / payments, "bytes")
     for name, seconds in cpu_seconds(supervisor).items():
         say(f"cpu_us_per_payment_{name}", (seconds - before[name]) / payments * 1e6, "us")
@@ -107,13 +109,19 @@ async def measure(world: World, supervisor: Supervisor) -> None:
     opened = [await load("open", **latency) for _ in range(RUNS)]
     say("payment_p50_ms", statistics.median(run["p50_ms"] for run in opened), "ms")
     say("payment_p99_ms", statistics.median(run["p99_ms"] for run in opened), "ms")
+    one = Task(kind="warm", url=world.public_url, api_keys=keys, **{**chain, **closed})
+    say("stop_to_refusal_ms", await stop_latency(one, world) * 1000, "ms")
     for run in [*warm, *fresh, *opened]:
         if set(run["statuses"]) - {"200", "480"}:
             write({"name": "unexpected_statuses", "value": run["statuses"]})
 
 
+def account_name(number: int) -> str:
+    return f"bench-{number}"
+
+
 async def open_account(world: World, number: int) -> str:
-    accounts, account_id = f"{world.public_url}/v1/accounts", f"bench-{number}"
+    accounts, account_id = f"{world.public_url}/v1/accounts", account_name(number)
     await call("POST", accounts, key=world.admin_key, body={"account_id": account_id})
     issued = await call("POST", f"{accounts}/{account_id}/keys", key=world.admin_key, body={})
     return str(issued["api_key"])
@@ -143,20 +151,39 @@ async def run_load(task: Task) -> dict[str, Any]:
     return result
 
 
-async def batches(world: World) -> tuple[float, float]:
-    """Payments and batches the signer has seen, from its metrics."""
-    text = await asyncio.to_thread(_read, f"{world.health_url('signer')}/metrics")
-    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    label = '{what="payments"}'
-    return float(lines[f"clearinghouse_batch_size_sum{label}"]), float(
-        lines[f"clearinghouse_batch_size_count{label}"]
+async def histograms(world: World) -> dict[str, Histogram]:
+    """What the edge and the signer have observed: payments answered, their batches, asks of quota."""
+
+    def read() -> dict[str, Histogram]:
+        signer, edge = world.health_url("signer"), world.health_url("edge")
+        return {
+            "batches": read_histogram(signer, "clearinghouse_batch_size", "payments"),
+            "grants": read_histogram(signer, "clearinghouse_request_seconds", "allowance"),
+            "answers": read_histogram(edge, "clearinghouse_request_seconds", "/generate-live-payment"),
+        }
+
+    return await asyncio.to_thread(read)
+
+
+def say_grants(grants: Histogram, answers: Histogram) -> None:
+    """What waiting for allowances costs: `share` is of all the time that payments took at the edge."""
+    say("grants_per_payment", grants.count / answers.count, "1")
+    say("grant_p50_ms", grants.quantile(0.5) * 1000, "ms")
+    say("grant_p99_ms", grants.quantile(0.99) * 1000, "ms")
+    say("grant_share_of_payment", grants.sum / answers.sum, "1")
+
+
+async def stop_latency(task: Task, world: World) -> float:
+    """The median of some stops of the first account, in seconds."""
+    client = Client(task, 0, Counter())
+    await client.connect()
+    stops = f"{world.public_url}/v1/stops"
+    return statistics.median(
+        [
+            await stop_seconds(client, stops_url=stops, admin_key=world.admin_key, account_id=account_name(0))
+            for _ in range(RUNS)
+        ]
     )
-
-
-def _read(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        text: str = answer.read().decode()
-        return text
 
 
 def stored_bytes(world: World) -> int:

@@ -27,6 +27,7 @@ PAYERS = ("0x" + "1a" * 20, "0x" + "2b" * 20)
 
 ACTIONS: dict[type[contract.Authored], str] = {
     contract.SetLimits: "limits_set",
+    contract.EndToken: "limits_set",
     contract.AssignPlan: "plan_assigned",
     contract.SetTimeZone: "time_zone_set",
     contract.SetPlan: "plan_set",
@@ -63,6 +64,7 @@ class QuotaStandIn:
         answers: dict[type[Command], Callable[[Any], Message]] = {
             contract.ReadLimits: self._view,
             contract.SetLimits: self._set_limits,
+            contract.EndToken: self._end_token,
             contract.AssignPlan: self._assign_plan,
             contract.SetTimeZone: self._set_time_zone,
             contract.SetPlan: self._set_plan,
@@ -143,6 +145,11 @@ class QuotaStandIn:
     def _set_limits(self, asked: contract.SetLimits) -> contract.LimitsView:
         self._limits[_scope(asked)] = asked.limits
         return self._view(asked)
+
+    def _end_token(self, asked: contract.EndToken) -> contract.LimitsView:
+        ended = contract.Limits(expires_at=NOW)
+        view = self._view(contract.Scoped(account_id=asked.account_id))
+        return view.model_copy(update={"token_id": asked.token_id, "own": ended, "effective": ended})
 
     def _assign_plan(self, asked: contract.AssignPlan) -> contract.LimitsView | Refusal:
         if asked.plan is not None and asked.plan not in self._plans:

@@ -57,6 +57,14 @@ class House:
         assert result.exit_code == status, result.output
         return Said(result.stdout, result.stderr)
 
+    async def process(self, *words: str) -> int | None:
+        """Run it as a process of its own, beside others; return its status."""
+        started = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.cli", *words,
+            env={"PATH": os.environ["PATH"], **self.settings}, stdout=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        return await asyncio.wait_for(started.wait(), 60)
+
     async def json(self, *words: str) -> list[dict[str, Any]]:
         return (await self(*words, "--json")).lines
 
@@ -276,6 +284,36 @@ async def test_limits_that_are_not_named_stay(house: House, account: str) -> Non
     }
     assert own(cleared) == {"spend_limit_wei": str(10**20 + 1), "overage": False, "sessions_max": 3}
     assert own(none) == {}
+
+
+async def test_those_who_set_limits_at_the_same_time_all_do(house: House, account: str) -> None:
+    if house.stand_in is not None:
+        pytest.skip("of what only quota does")
+    wanted = {"sessions_max": 3, "streams_max": 4, "payments_per_second": 5, "grace_seconds": 6}
+
+    ended = await asyncio.gather(
+        *(
+            house.process("limits", "set", account, f"--{name.replace('_', '-')}", str(value))
+            for name, value in wanted.items()
+        )
+    )
+
+    assert ended == [0] * len(wanted)
+    own = (await house.one("limits", "show", account))["own"]
+    assert {name: own[name] for name in wanted} == wanted
+
+
+async def test_a_session_token_is_ended(house: House, account: str) -> None:
+    ended = await house.one("tokens", "end", account, "0123456789Ab", "--reason", "lost_phone")
+
+    assert ended["token_id"] == "0123456789Ab"
+    assert ended["own"]["expires_at"] is not None
+    assert (
+        f"Account {account}, token 0123456789Ab: plan -"
+        in (await house("tokens", "end", account, "0123456789Ab")).out
+    )
+    told = await house("tokens", "end", "no-such", "0123456789Ab", status=1)
+    assert "(account_not_found)" in told.err
 
 
 async def test_limits_of_users_and_keys_are_their_own(house: House, account: str) -> None:
@@ -525,6 +563,9 @@ async def test_the_command_is_a_process_that_says_what_it_misses() -> None:
     [
         ("limits", "set", "acme"),
         ("limits", "set", "acme", "--sessions-max", "many"),
+        ("limits", "set", "acme", "--user", "ann", "--credit-limit-micro-usd", "5"),
+        ("plan", "set", "pro", "--of", "users", "--credit-limit-micro-usd", "5"),
+        ("tokens", "end", "acme", "a-token"),
         ("limits", "set", "acme", "--prices-max", "live"),
         ("limits", "set", "acme", "--expires-at", "tomorrow"),
         ("limits", "set", "acme", "--sessions-max", "1", "--actor", "a person"),

@@ -16,7 +16,7 @@ from contracts.limits import stop_entry
 from contracts.stream_starts import AuthorizePayment, BeginStream, StreamBegun, StreamRefused
 from services.quota.application import Quota
 from services.quota.authorizing import Authorizing
-from services.quota.domain.limit_set import Author, Scope
+from services.quota.domain.limit_set import Author, LimitsChanged, Scope
 from services.quota.domain.limits import Limits
 from services.quota.domain.plan import Terms
 from services.quota.domain.stops import StopKind
@@ -230,6 +230,26 @@ def test_rules_and_stops_stand_in_the_table_that_signers_are_told_from(
     assert [stop.what for stop in other.limiting.stops("", 10, NOW)] == ["app"]
 
 
+def test_an_expired_stop_is_forgotten_and_one_that_was_prolonged_stays(
+    replicas: tuple[Replica, Replica],
+) -> None:
+    one, other = replicas
+    later = NOW + timedelta(minutes=1)
+    for name in ("short", "long"):
+        one.limiting.set_stops([(StopKind.APP, name)], AUTHOR, expires_at=later, now=NOW)
+    other.limiting.set_stops(
+        [(StopKind.APP, "long")], AUTHOR, expires_at=later + timedelta(seconds=1), now=NOW
+    )
+
+    one.limiting.lift_expired_stops(later - timedelta(seconds=1))
+    before = [stop.value for stop in other.limiting.stops("", 10, NOW)]
+    one.limiting.lift_expired_stops(later)
+
+    assert before == ["long", "short"]
+    assert [stop.value for stop in other.limiting.stops("", 10, NOW)] == ["long"]
+    assert list(one.quota.rules.all()) == [stop_entry("app", "long")]
+
+
 def test_the_limits_of_a_token_go_with_it(replicas: tuple[Replica, Replica]) -> None:
     one, other = replicas
     ends = int((NOW + timedelta(hours=1)).timestamp())
@@ -240,6 +260,63 @@ def test_the_limits_of_a_token_go_with_it(replicas: tuple[Replica, Replica]) -> 
     other.limiting._drop_expired_tokens(NOW + timedelta(days=1, minutes=90))  # noqa: SLF001 (what its task does)
 
     assert set(one.quota.rules.all()) == {"token.acme.t-2"}
+
+
+def test_an_ended_token_has_expired_wherever_rules_are_checked(replicas: tuple[Replica, Replica]) -> None:
+    one, other = replicas
+    token = Scope("acme", token_id="t-1")
+    ends = int((NOW + timedelta(hours=1)).timestamp())
+    one.limit(token, payments_per_second=5, spend_limit_wei=Wei(5), expires_at=ends)
+    before = one.limiting.view(token, NOW)
+
+    other.limiting.end_token(token, AUTHOR, NOW)
+    after = one.limiting.end_token(token, AUTHOR, NOW + timedelta(seconds=1))  # it has ended already
+
+    entry = json.loads(one.quota.rules.all()["token.acme.t-1"])
+    assert entry == {"rules": {"payments_per_second": 5, "expires_at": "2026-03-01T12:00:00Z"}}
+    assert after.own == before.own.model_copy(update={"expires_at": NOW})
+    one.limiting._drop_expired_tokens(NOW + timedelta(days=1, seconds=1))  # noqa: SLF001 (what its task does)
+    assert one.quota.rules.all() == {}
+
+
+@pytest.mark.parametrize("scope", [ACCOUNT, Scope("acme", key_id="k-1")])
+def test_of_two_who_replace_what_both_have_read_one_does(
+    replicas: tuple[Replica, Replica], scope: Scope
+) -> None:
+    version = replicas[0].limiting.view(scope, NOW).version
+
+    def race(number: int) -> int | None:
+        limits = Limits(sessions_max=number)
+        try:
+            return (
+                replicas[number]
+                .limiting.set_limits(scope, limits, AUTHOR, NOW, version=version)
+                .own.sessions_max
+            )
+        except LimitsChanged:
+            return None
+
+    with ThreadPoolExecutor(2) as threads:
+        ended = list(threads.map(race, (0, 1)))
+
+    [winner] = [each for each in ended if each is not None]
+    assert [each.limiting.view(scope, NOW).own.sessions_max for each in replicas] == [winner] * 2
+
+
+def test_of_two_who_replace_a_plan_that_both_have_read_one_does(replicas: tuple[Replica, Replica]) -> None:
+    def race(number: int) -> int | None:
+        limiting = replicas[number].limiting
+        try:
+            return limiting.set_plan("pro", Terms(rank=number), AUTHOR, NOW, version=0).plan.rank
+        except LimitsChanged:
+            return None
+
+    with ThreadPoolExecutor(2) as threads:
+        ended = list(threads.map(race, (0, 1)))
+
+    [winner] = [each for each in ended if each is not None]
+    [plan] = replicas[0].limiting.plans(["pro"], NOW)
+    assert plan.plan.rank == winner
 
 
 def test_a_limit_that_one_replica_sets_holds_at_the_other(replicas: tuple[Replica, Replica]) -> None:
@@ -280,6 +357,7 @@ def test_tables_are_what_the_log_tells(replicas: tuple[Replica, Replica], store:
     one.streaming.end("acme", "b", None, "ended", NOW)
     one.told(0, "70")
     one.limit(spend_per_hour_wei=Wei(800))
+    one.limiting.end_token(Scope("acme", token_id="t-1"), AUTHOR, NOW)
 
     differing = _verify(store)
     with one.quota.recorder.datastore.get_connection() as connection:  # type: ignore[attr-defined]

@@ -2,12 +2,15 @@
 
 import json
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Barrier
+from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -15,10 +18,12 @@ from contracts.accounts import AccountSuspended
 from contracts.deposit_watcher import FundsObserved
 from contracts.livepeer.payments_pb2 import Payment
 from contracts.message import LogEntry
+from contracts.signer import SessionClosed
 from services.quota.application import Quota
 from services.quota.domain.granting import Ask
-from services.quota.domain.limit_set import Author, Scope
+from services.quota.domain.limit_set import Author, LimitSet, Scope
 from services.quota.domain.limits import Limits as SpendLimits
+from services.quota.domain.refusal import AllowanceRefusal
 from services.quota.limiting import Limiting
 from services.signer.application import Close, Outcome, Signing
 from services.signer.deciding import AllowanceNeeded, Grant
@@ -35,6 +40,7 @@ from tests.quotes import QuoteMaker, body, chain_view
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PAYER = "0x" + "11" * 20
 ROUNDS = 40
+KEY = Scope("account-1", key_id="key-1")
 
 
 def signer(env: dict[str, str]) -> Signing:
@@ -240,8 +246,76 @@ def test_what_was_leased_under_a_higher_limit_is_to_come_back_at_once(
     ]
 
 
+def test_a_users_lease_that_one_quota_granted_is_freed_by_the_other(quotas: tuple[Quota, Quota]) -> None:
+    ann = Scope("account-1", user_id="ann")
+    quotas[0].follow_funds([_funds()], lambda _: None)
+    Limiting(quotas[0]).set_limits(ann, SpendLimits(sessions_max=1), Author("admin", "test"), NOW)
+    quotas[0].grant_all([replace(_ask("account-1", "a"), user_id="ann")], NOW)
+    quotas[0].follow_spend([_closed("a")], lambda _: None)
+    quotas[1].grant_all([replace(_ask("account-1", "b"), user_id="ann")], NOW)
+
+    quotas[0].pool(PAYER)  # it knows the pool as it is, as after any payment, and ann's books from before
+    quotas[0].follow_spend([_closed("b")], lambda _: None)
+
+    for each in quotas:
+        assert Limiting(each).view(ann, NOW).sessions == 0
+
+
+class Interrupted(Quota):
+    """A process in whose decision something else happens, at one of two moments."""
+
+    name = "quota"
+    meanwhile: Callable[[], object] | None = None
+    before_it_saves = False
+
+    def absent(self, aggregate_ids: Iterable[UUID]) -> set[UUID]:
+        wanted = list(aggregate_ids)
+        found = super().absent(wanted)
+        if LimitSet.create_id(*KEY.ids) in wanted and not self.before_it_saves:
+            self._interrupt()
+        return found
+
+    def save(self, *aggregates: Any, **named: Any) -> Any:
+        if self.before_it_saves:
+            self._interrupt()
+        return super().save(*aggregates, **named)
+
+    def _interrupt(self) -> None:
+        happens, self.meanwhile = self.meanwhile, None
+        if happens is not None:
+            happens()
+
+
+@pytest.mark.parametrize("before_it_saves", [False, True], ids=["while it reads", "before it saves"])
+def test_a_limit_that_is_set_while_a_grant_is_decided_holds_for_it(
+    quotas: tuple[Quota, Quota],
+    running: Callable[..., None],
+    before_it_saves: bool,  # noqa: FBT001
+) -> None:
+    """By a process that has just started; nobody holds anything that would be taken back."""
+    quotas[1].follow_funds([_funds()], lambda _: None)
+    quotas[1].grant_all([_ask("account-1", "a")], NOW)
+    quotas[1].follow_spend([_closed("a")], lambda _: None)
+    limits = SpendLimits(spend_per_month_wei=Wei(0))
+    quota = Interrupted(Wei(1000), quotas[1].env)
+    running(quota)
+    quota.before_it_saves = before_it_saves
+    quota.meanwhile = partial(Limiting(quotas[1]).set_limits, KEY, limits, Author("admin", "test"), NOW)
+
+    [answer] = quota.grant_all([_ask("account-1", "b")], NOW)
+
+    assert quota.meanwhile is None
+    assert isinstance(answer, AllowanceRefusal)
+
+
 def _ask(account: str, session: str) -> Ask:
     return Ask(account, "key-1", session, 1, PAYER, Wei(600), Wei(600))
+
+
+def _closed(session: str) -> LogEntry:
+    event = SessionClosed(account_id="account-1", session_id=session, spent=0, ask_number=1)
+    told = {"subject": event.subject, "event": event.model_dump(mode="json")}
+    return _funds().model_copy(update=told)
 
 
 def _funds() -> LogEntry:

@@ -33,7 +33,7 @@ LIMITS = st.builds(
 SCOPES = (Scope(ACCOUNT), Scope(ACCOUNT, user_id="ann"), Scope(ACCOUNT, key_id="key-1"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     limits=st.tuples(LIMITS, LIMITS, LIMITS),
     zone=st.sampled_from(sorted(ZONES)),

@@ -58,6 +58,12 @@ type PlanName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")]
 type MicroUsd = Annotated[int, Field(strict=True, ge=1, le=contract.MICRO_USD_MAX)]
 
 
+class AlarmValues(contract.Alarms):
+    """What of a key's doings is an alarm, and which alarms stop the key until somebody lifts that."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
 class LimitValues(contract.Limits):
     """What may limit an account, a user or a key; null: not set here."""
 
@@ -73,6 +79,7 @@ class LimitValues(contract.Limits):
     spend_per_hour_wei: Wei | None = None
     spend_per_day_wei: Wei | None = None
     spend_per_month_wei: Wei | None = None
+    alarms: AlarmValues | None = Field(default=None, description="Of a key.")
 
     @classmethod
     def of(cls, limits: contract.Limits) -> "LimitValues":

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Depends, Path, Response
 
 from contracts import accounts
 from contracts import limits as contract
+from services.edge import rate_limits, versions
 from services.edge.auth import Administrator
-from services.edge.problems import Refused
-from services.edge.rate_limits import DESCRIBED, rate_limit_fields
+from services.edge.problems import Refused, invalid
 from services.edge.routes import limit_models as models
 from services.edge.routes.access import (
     NEEDS_ADMINISTRATOR,
@@ -20,10 +20,12 @@ from services.edge.routes.access import (
 )
 from services.edge.routes.actors import TheActor
 from services.edge.routes.models import AccountId, KeyId, OpaqueId
+from services.edge.tokens import TokenHolder
+from services.edge.versions import ExpectedVersion
 from shared.bus import CommandRefusedError, ask
 
 SPEND_LIMIT = "spend_limit_wei"
-ANSWERS: dict[int | str, dict[str, Any]] = {200: {"headers": DESCRIBED}}
+ANSWERS: dict[int | str, dict[str, Any]] = {200: {"headers": {**rate_limits.DESCRIBED, **versions.DESCRIBED}}}
 
 router = APIRouter(prefix="/v1/accounts/{account_id}", tags=["Limits"], responses=ANSWERS)
 
@@ -42,8 +44,11 @@ async def readable_user(account_id: PathAccountId, user_id: PathUserId, caller: 
 async def readable_key(
     account_id: PathAccountId, key_id: PathKeyId, caller: AnyCaller, parts: TheParts
 ) -> str:
-    """A key whose limits the caller may read, its own at least."""
-    if isinstance(caller, Administrator) or (caller.account_id, caller.key_id) != (account_id, key_id):
+    """A key whose limits the caller may read, its own at least; a session token is no key."""
+    if isinstance(caller, Administrator | TokenHolder) or (caller.account_id, caller.key_id) != (
+        account_id,
+        key_id,
+    ):
         require_readable(account_id, caller)
         await _require_key(parts, account_id, key_id)
     return key_id
@@ -62,13 +67,19 @@ async def read_limits(
     return _of_account(await _read(parts, contract.Scoped(account_id=account_id), response))
 
 
-@router.put("/limits", dependencies=NEEDS_ADMINISTRATOR)
-async def set_limits(
-    account_id: PathAccountId, body: models.LimitsToSet, parts: TheParts, actor: TheActor, response: Response
+@router.put("/limits", dependencies=NEEDS_ADMINISTRATOR, responses=versions.REFUSALS)
+async def set_limits(  # noqa: PLR0917 (FastAPI gives them by name)
+    account_id: PathAccountId,
+    body: models.LimitsToSet,
+    parts: TheParts,
+    actor: TheActor,
+    response: Response,
+    version: ExpectedVersion = None,
 ) -> models.AccountLimits:
     """Replace all that limits an account; what is not named comes from its plan, or from the defaults."""
     await require_account(parts, account_id)
-    return _of_account(await _set(parts, contract.Scoped(account_id=account_id), body, actor, response))
+    scope = contract.Scoped(account_id=account_id)
+    return _of_account(_with_fields(await _set(parts, scope, body, actor, version), parts, response))
 
 
 @router.get("/users/{user_id}/limits", dependencies=NEEDS_KEY)
@@ -81,7 +92,7 @@ async def read_user_limits(
     return _of_user(await _read(parts, scope, response))
 
 
-@router.put("/users/{user_id}/limits", dependencies=NEEDS_ADMINISTRATOR)
+@router.put("/users/{user_id}/limits", dependencies=NEEDS_ADMINISTRATOR, responses=versions.REFUSALS)
 async def set_user_limits(  # noqa: PLR0917 (FastAPI gives them by name)
     account_id: PathAccountId,
     user_id: PathUserId,
@@ -89,11 +100,12 @@ async def set_user_limits(  # noqa: PLR0917 (FastAPI gives them by name)
     parts: TheParts,
     actor: TheActor,
     response: Response,
+    version: ExpectedVersion = None,
 ) -> models.UserLimits:
     """Replace all that limits one user of an account."""
     await require_account(parts, account_id)
     scope = contract.Scoped(account_id=account_id, user_id=user_id)
-    return _of_user(await _set(parts, scope, body, actor, response))
+    return _of_user(_with_fields(await _set(parts, scope, body, actor, version), parts, response))
 
 
 @router.get("/keys/{key_id}/limits", dependencies=NEEDS_KEY)
@@ -105,7 +117,7 @@ async def read_key_limits(
     return _of_key(await _read(parts, scope, response))
 
 
-@router.put("/keys/{key_id}/limits", dependencies=NEEDS_ADMINISTRATOR)
+@router.put("/keys/{key_id}/limits", dependencies=NEEDS_ADMINISTRATOR, responses=versions.REFUSALS)
 async def set_key_limits(  # noqa: PLR0917 (FastAPI gives them by name)
     account_id: PathAccountId,
     key_id: PathKeyId,
@@ -113,11 +125,12 @@ async def set_key_limits(  # noqa: PLR0917 (FastAPI gives them by name)
     parts: TheParts,
     actor: TheActor,
     response: Response,
+    version: ExpectedVersion = None,
 ) -> models.KeyLimits:
     """Replace all that limits one key."""
     await _require_key(parts, account_id, key_id)
     scope = contract.Scoped(account_id=account_id, key_id=key_id)
-    return _of_key(await _set(parts, scope, body, actor, response))
+    return _of_key(_with_fields(await _set(parts, scope, body, actor, version), parts, response))
 
 
 @router.put("/plan", dependencies=NEEDS_ADMINISTRATOR, tags=["Plans"])
@@ -168,14 +181,28 @@ async def _read(parts: TheParts, scope: contract.Scoped, response: Response) -> 
 
 
 async def _set(
-    parts: TheParts, scope: contract.Scoped, body: models.LimitsToSet, actor: str, response: Response
+    parts: TheParts, scope: contract.Scoped, body: models.LimitsToSet, actor: str, version: int | None
 ) -> contract.LimitsView:
-    command = contract.SetLimits(**dict(scope), limits=body.to_contract(), actor=actor, reason=body.reason)
-    return _with_fields(await ask(parts.client, command, contract.LimitsView), parts, response)
+    limits = body.to_contract()
+    require_level(limits, scope.level, "body")
+    command = contract.SetLimits(
+        **dict(scope), limits=limits, actor=actor, reason=body.reason, version=version
+    )
+    return await ask(parts.client, command, contract.LimitsView)
+
+
+def require_level(limits: contract.Limits, level: contract.Level, *where: str) -> None:
+    """Raise Refused, with their fields, for limits that mean nothing at this level."""
+    found = contract.misplaced(limits, level)
+    if found:
+        raise invalid(
+            [{"loc": (*where, name), "msg": text, "type": "value_error"} for name, text in found.items()]
+        )
 
 
 def _with_fields(view: contract.LimitsView, parts: TheParts, response: Response) -> contract.LimitsView:
-    response.headers.update(rate_limit_fields(view.rows, parts.clock.now()))
+    response.headers.update(rate_limits.rate_limit_fields(view.rows, parts.clock.now()))
+    response.headers.update(versions.tag(view.version))
     return view
 
 

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import from_json
 
-from contracts.limits import LIST_MAX, JobType, LimitMicroUsd, Network, PricedAs, PriceText, Words
+from contracts.limits import LIST_MAX, Apps, JobType, LimitMicroUsd, Network, PricedAs, PriceText, Words
 from services.edge.addresses import read_address
 from services.edge.problems import Refused, invalid
 from services.edge.routes.models import Body, OpaqueId, WeiIn
@@ -43,7 +43,7 @@ class TokenLimits(Body):
     ticket_ev_max_wei: WeiIn | None = None
     prices_max: Annotated[dict[PricedAs, PriceText], Field(max_length=LIST_MAX)] | None = None
     job_types: list[JobType] | None = Field(default=None, max_length=4)
-    apps: Words | None = None
+    apps: Apps | None = None
     capabilities: Words | None = None
     recipients: Annotated[list[RecipientIn], Field(max_length=LIST_MAX)] | None = None
     networks: Annotated[list[Network], Field(max_length=LIST_MAX)] | None = Field(

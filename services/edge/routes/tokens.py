@@ -1,29 +1,35 @@
-"""`/v1/tokens`: an API key is exchanged for a session token of one user, as RFC 8693 has it."""
+"""Session tokens: an API key is exchanged for one of a user, as RFC 8693 has it; and it is ended early."""
 
 import asyncio
 import time
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field, SecretStr
 
 from contracts.accounts import Identity
 from contracts.api_keys import sdk_token
-from contracts.limits import Limits, LimitsView, SetLimits
+from contracts.limits import EndToken, Limits, LimitsView, SetLimits
 from services.edge.auth import Administrator, AuthenticationRefused, KeyRefused
 from services.edge.parts import Parts
 from services.edge.problems import Refused
-from services.edge.routes.access import NEEDS_KEY, AnyCaller, Caller, TheParts, kept_out
+from services.edge.routes import limit_models as models
+from services.edge.routes.access import NEEDS_KEY, AnyCaller, Caller, ReadableAccount, TheParts, kept_out
+from services.edge.routes.actors import TheActor
+from services.edge.routes.limits import require_account
+from services.edge.routes.models import KeyId
 from services.edge.routes.token_request import DESCRIBED, JWT_TYPE, bad_request, read_request
 from services.edge.rules import RulesUnknownError
 from services.edge.tokens import SessionToken, SessionTokens, TokenHolder
 from shared.bus import ask
 
-router = APIRouter(prefix="/v1/tokens", tags=["Tokens"])
+router = APIRouter(prefix="/v1", tags=["Tokens"])
 
 ARRIVAL_SECONDS, POLL_SECONDS = 1.0, 0.01
 NOT_TO_BE_KEPT = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+
+type TokenId = KeyId  # they look alike
 
 
 class IssuedToken(BaseModel):
@@ -46,7 +52,7 @@ def configured(parts: TheParts) -> SessionTokens:
 type TheTokens = Annotated[SessionTokens, Depends(configured)]
 
 
-@router.post("", dependencies=NEEDS_KEY, openapi_extra=DESCRIBED)
+@router.post("/tokens", dependencies=NEEDS_KEY, openapi_extra=DESCRIBED)
 async def exchange_token(
     caller: AnyCaller, request: Request, parts: TheParts, tokens: TheTokens, response: Response
 ) -> IssuedToken:
@@ -75,6 +81,26 @@ async def exchange_token(
         token_id=token.token_id,
         sdk_token=sdk_token(parts.public_url, token.text),
     )
+
+
+@router.delete("/accounts/{account_id}/tokens/{token_id}", status_code=204, dependencies=NEEDS_KEY)
+async def end_token(  # noqa: PLR0917 (FastAPI gives them by name)
+    account_id: ReadableAccount,
+    token_id: Annotated[TokenId, Path()],
+    caller: AnyCaller,
+    parts: TheParts,
+    actor: TheActor,
+    reason: Annotated[models.Reason, Query()] = models.UNSPECIFIED,
+) -> None:
+    """End a session token of an account before its time: within a second it is refused everywhere.
+
+    What its sessions hold comes back. Tokens are kept nowhere, so any id is taken; a repeat is no harm.
+    """
+    if not isinstance(caller, Administrator):
+        _count(parts, caller)
+    await require_account(parts, account_id)
+    command = EndToken(account_id=account_id, token_id=token_id, actor=actor, reason=reason)
+    await ask(parts.client, command, LimitsView)
 
 
 async def _subject(caller: Caller, shown: SecretStr | None, request: Request, parts: Parts) -> Identity:

@@ -183,7 +183,8 @@ class Budget(Aggregate):
         if limits.credit_limit_micro_usd is not None:
             limit = limits.credit_limit_micro_usd * WORTH + credit.prepaid(self.credit, now)
             held = rate.worth(self.held) if rate else 0
-            found.append(Standing(CREDIT, limit, self.credit["owed"], held, None, in_usd=True))
+            drawn = credit.drawn(self.credit, now)
+            found.append(Standing(CREDIT, limit, self.credit["owed"], held, None, in_usd=True, drawn=drawn))
         return found
 
     def held_by(self, session_id: str) -> Wei:
@@ -278,12 +279,14 @@ class Budget(Aggregate):
         self._allowance_freed(session_id, amount, ask_number, now)
         return amount
 
-    def take_back(self, scope: Scope, now: datetime) -> bool:
-        """Whether any session of the scope holds something."""
-        found = any(scope.has(session) for session in self.sessions.values())
-        if found:
+    def take_back(self, scope: Scope, now: datetime) -> None:
+        """Ask back what sessions of the scope hold.
+
+        Stored also where none does, as another replica may grant right now by the limits of before:
+        it then decides anew. A session token gets its limits before anybody can show it.
+        """
+        if scope.level != "token" or any(scope.has(session) for session in self.sessions.values()):
             self._leases_taken_back(scope.user_id, scope.key_id, scope.token_id, now)
-        return found
 
     def suspend(self, reason: str, now: datetime) -> None:
         if not self.suspended:

@@ -83,6 +83,12 @@ def prepaid(credit: Mapping[str, Any], at: datetime) -> Worth:
     return Worth(sum(grant["left"] for grant in in_order(credit, at)))
 
 
+def drawn(credit: Mapping[str, Any], at: datetime) -> Worth:
+    """What was drawn of the grants that are valid: used up ones are history."""
+    valid = [grant for grant in credit["grants"].values() if is_valid(grant, at)]
+    return Worth(sum(grant["amount"] * WORTH - grant["left"] for grant in valid))
+
+
 def is_trial(credit: Mapping[str, Any], at: datetime) -> bool:
     """Whether an account lives on trial credit alone."""
     kinds = {grant["kind"] for grant in in_order(credit, at)}

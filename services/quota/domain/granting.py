@@ -54,6 +54,7 @@ class Conditions:
     zone: str
     now: datetime
     keeps_for_running: bool = False  # its plan says who goes without first
+    brought: int = 0  # wei that the session which asks holds from before it was counted here
 
 
 class Books(Protocol):
@@ -159,7 +160,9 @@ def to_warn_of(limits: Iterable[Standing], warned: Mapping[str, Sequence[int]]) 
 
 
 def _is_at(standing: Standing, percent: int) -> bool:
-    return standing.spent * 100 >= percent * standing.limit
+    """Of credit it is what was granted that is used up, not only what may be owed."""
+    used, most = standing.spent + standing.drawn, standing.limit + standing.drawn
+    return used * 100 >= percent * most
 
 
 def next_turn(limits: Iterable[Standing], expiry: int | None) -> datetime | None:

@@ -25,6 +25,12 @@ class BadReason(Refused):
     code = "bad_reason"
 
 
+class LimitsChanged(Refused):
+    """Somebody else was faster: what was to be replaced is not what is set any more."""
+
+    code = "limits_changed"
+
+
 type Level = Literal["account", "user", "key", "token"]
 
 
@@ -85,6 +91,13 @@ class Scope:
             case Scope(user_id=str(user_id)):
                 return f"/accounts/{self.account_id}/users/{user_id}"
         return f"/accounts/{self.account_id}"
+
+
+def require_version(found: Aggregate | None, version: int | None) -> None:
+    """Raise LimitsChanged if what is set has another version; 0: nothing was ever set. None: any will do."""
+    now = found.version if found is not None else 0
+    if version not in {None, now}:
+        raise LimitsChanged(f"they were changed meanwhile: version {now} is set, not {version}")
 
 
 class LimitSet(Aggregate):

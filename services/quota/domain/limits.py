@@ -39,6 +39,7 @@ class Limits:
     expires_at: int | None = None
     overage: bool | None = None  # spend limits warn, and refuse nothing
     grace_seconds: int | None = None  # for which running sessions may go on at a spend limit
+    alarms: dict[str, Any] | None = None  # of a key; see key_watch.py
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> "Limits":
@@ -63,6 +64,8 @@ class Limits:
     @property
     def count_spend(self) -> bool:
         """Whether somebody with these limits needs books of his own beside the account's."""
+        if self.alarms and self.alarms["spend_times"] is not None:
+            return True
         return any(name.startswith("spend_") or name == "sessions_max" for name in self.set_ones())
 
 

@@ -75,7 +75,10 @@ def _start(kind: Kind, at: datetime, zone: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One spend limit and what is left of it. `in_usd`: all amounts are Worth, else Wei."""
+    """One spend limit and what is left of it. `in_usd`: all amounts are Worth, else Wei.
+
+    Of the credit limit what grants have left is part of `limit`; what was `drawn` of them is in neither.
+    """
 
     name: str
     limit: int
@@ -83,6 +86,7 @@ class Standing:
     held: int
     resets_at: datetime | None  # None: never
     in_usd: bool
+    drawn: int = 0
 
     @property
     def window(self) -> int:

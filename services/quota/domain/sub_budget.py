@@ -11,12 +11,24 @@ from eventsourcing.domain import Aggregate, event
 
 from services.quota.domain.granting import Ask, Conditions, check, next_turn, to_warn_of
 from services.quota.domain.limit_set import Scope
-from services.quota.domain.spending import Rate, Standing, Worth, add_spend, no_spending, standings
+from services.quota.domain.spending import (
+    Rate,
+    Standing,
+    Worth,
+    add_spend,
+    no_spending,
+    spent_in,
+    standings,
+)
 from shared.money import Wei
+
+PEAK_DAYS = 7  # before today
+DAY_SECONDS = 86_400
 
 
 class SubBudget(Aggregate):
     TOPIC = "quota.sub_budget"
+    class_version = 2
 
     class Event(Aggregate.Event):
         TOPIC = "quota.sub_budget.event"
@@ -75,6 +87,12 @@ class SubBudget(Aggregate):
         self.sessions: dict[str, int] = {}  # what each holds
         self.reached: dict[str, list[Any]] = {}  # by limit: in which window, since when, how high it was
         self.warned: dict[str, list[int]] = {}  # by limit: in which window, and at what percentage
+        self.peaks: dict[str, Wei] = {}  # by UTC day since 1970: the highest hour that is over
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Read snapshots from before highest hours were known."""
+        state["peaks"] = {}
 
     @property
     def scope(self) -> Scope:
@@ -88,7 +106,7 @@ class SubBudget(Aggregate):
         return standings(
             conditions.limits,
             self.spending,
-            self.held,
+            Wei(self.held + conditions.brought),
             rate=conditions.rate,
             at=conditions.now,
             zone=conditions.zone,
@@ -98,12 +116,26 @@ class SubBudget(Aggregate):
         """Raise AllowanceRefusal; returns the limit at which a session that runs has its grace."""
         return check(ask, str(self.scope), self, conditions)
 
+    def spent_this_hour(self, at: datetime) -> Wei:
+        return spent_in(self.spending, "hour", at)[0]
+
+    def highest_hours(self, at: datetime) -> dict[int, Wei]:
+        """The most that was spent in one hour, by UTC day since 1970; of today and the days before it.
+
+        The hour that a moment lies in is in none of them.
+        """
+        found = {int(day): Wei(peak) for day, peak in _latest(self.peaks, at).items()}
+        start, spent, _ = self.spending["hour"]
+        if spent and not self.spent_this_hour(at) and _day(start) in _days(at):
+            found[_day(start)] = max(found.get(_day(start), Wei(0)), Wei(spent))
+        return found
+
     def turns_at(self, conditions: Conditions) -> datetime | None:
         return next_turn(self.standings(conditions), None)
 
     def hold(self, session_id: str, amount: Wei, now: datetime) -> None:
         """The session holds so much now; nothing: it is over."""
-        if self.sessions.get(session_id, 0) != amount:
+        if self.sessions.get(session_id) != (amount or None):  # one that has spent all of it is there yet
             self._held(session_id, amount, now)
 
     def record_spend(
@@ -145,7 +177,12 @@ class SubBudget(Aggregate):
         timestamp: datetime,
     ) -> None:
         amount = Wei(sum(spends.values()))
+        start, spent, _ = self.spending["hour"]
         add_spend(self.spending, amount, Worth(amount * micro_usd_per_eth), timestamp, time_zone)
+        if spent and self.spending["hour"][0] != start:
+            day = str(_day(start))
+            self.peaks[day] = max(self.peaks.get(day, Wei(0)), Wei(spent))
+            self.peaks = _latest(self.peaks, timestamp)
         self.sessions.update(held)
 
     @event(LimitReached)
@@ -155,3 +192,17 @@ class SubBudget(Aggregate):
     @event(LimitNeared)
     def _limit_neared(self, limit: str, percent: int, window: int, timestamp: datetime) -> None:
         self.warned[limit] = [window, percent]
+
+
+def _latest(peaks: dict[str, Wei], at: datetime) -> dict[str, Wei]:
+    return {day: peak for day, peak in peaks.items() if int(day) in _days(at)}
+
+
+def _days(at: datetime) -> range:
+    """Today and the days before it that tell what is usual."""
+    today = _day(at.timestamp())
+    return range(today - PEAK_DAYS, today + 1)
+
+
+def _day(seconds: float) -> int:
+    return int(seconds) // DAY_SECONDS

@@ -5,8 +5,11 @@ from collections.abc import Callable, Container
 
 import psycopg
 
+from tests.faults.checker.evidence import Evidence, Violation
+from tests.faults.checker.limit_rows import read_limits
+from tests.faults.checker.limit_rules import buckets_are_as_stored
 from tests.faults.checker.rows import Books, read_books
-from tests.faults.checker.rules import Evidence, Violation, unsigned, violations
+from tests.faults.checker.rules import unsigned, violations
 
 RETRY_SECONDS = 0.2
 
@@ -38,6 +41,11 @@ class Checker:
         """What all sessions of these accounts hold of their budgets, in wei."""
         held = self._read(seconds).allowances
         return sum(amount for (account_id, _), amount in held.items() if account_id in account_ids)
+
+    def has_entries(self, evidence: Evidence, *, seconds: float) -> bool:
+        """Whether the buckets' entries are what quota's log says."""
+        books = Books(limit_entries=_retried(lambda: read_limits(self._dsn), seconds))
+        return not any(buckets_are_as_stored(books, evidence))
 
     def _check(self, books: Books, evidence: Evidence) -> list[Violation]:
         found = [*violations(books, evidence), *unsigned(books, self._verified_to)]

@@ -6,13 +6,15 @@ Every forgery changes a copy, and is named by the rule that has to notice it.
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from livepeer_gateway import lp_rpc_pb2 as pb
 
 from tests.faults.checker.checker import behind
+from tests.faults.checker.evidence import Evidence, Stopped
 from tests.faults.checker.rows import Books, Change, Payment, Sums
-from tests.faults.checker.rules import Evidence, unsigned, violations
+from tests.faults.checker.rules import unsigned, violations
 from tests.faults.checker.tickets import TicketId
 
 type Forge = Callable[[Books, Evidence], object]
@@ -115,11 +117,49 @@ def _pool_change(books: Books, *, amount: int = 0, cost: int = 0) -> None:
     books.pool_changes.append(change)
 
 
-def _lower_limits(books: Books) -> None:
-    limits = {"budget_opened", "spend_limit_set"}
-    books.budget_changes = [
-        replace(one, amount=0) if one.kind in limits else one for one in books.budget_changes
+def _limit_all(books: Books, **limits: int) -> None:
+    """As if an operator had set these for everybody at once, as soon as anybody had limits."""
+    books.limit_entries = [
+        replace(one, state={**one.state, "limits": {**one.state["limits"], **limits}})
+        if one.kind == "limits_set"
+        else one
+        for one in books.limit_entries
     ]
+
+
+def _limit_entry(books: Books, kind: str) -> int:
+    return next(place for place, one in enumerate(books.limit_entries) if one.kind == kind)
+
+
+def _count_nowhere(books: Books) -> None:
+    place = next(i for i, one in enumerate(books.limit_entries) if one.state.get("counted_by"))
+    state = {**books.limit_entries[place].state, "counted_by": None}
+    _change(books.limit_entries, place, state=state)
+
+
+def _hold_elsewhere(books: Books) -> None:
+    held = books.limit_entries[_limit_entry(books, "sub_budget_held")]
+    state = {**held.state, "session_id": "other"}
+    books.limit_entries.append(replace(held, position=FAR, state=state))
+
+
+def _forge_credit(evidence: Evidence, *, left: int = 0, owed: int = 0) -> None:
+    account_id, view = next(each for each in evidence.credit.items() if each[1]["grants"])
+    first, *others = view["grants"]
+    grants = [{**first, "left_micro_usd": first["left_micro_usd"] + left}, *others]
+    forged = {**view, "grants": grants, "owed_micro_usd": view["owed_micro_usd"] + owed}
+    evidence.credit[account_id] = forged
+
+
+def _lose_entry(evidence: Evidence) -> None:
+    assert evidence.entries
+    evidence.entries.popitem()
+
+
+def _stop_in_vain(books: Books, evidence: Evidence) -> None:
+    payment, minute = books.payments[0], timedelta(minutes=1)
+    stop = Stopped(payment.account_id, None, payment.at - minute, payment.at + minute)
+    evidence.stops.append(stop)
 
 
 def _lose_spend(books: Books) -> None:
@@ -156,7 +196,21 @@ FORGERIES: dict[str, Forge] = {
     "usage of a session": lambda books, _: books.usage_by_session.update({("who", "what"): Sums(1, 1, 1)}),
     "usage of an account": lambda books, _: books.usage_by_account.update({"who": Sums(1, 1, 1)}),
     "dead letter": lambda books, _: books.dead_letters.append("metering-record-usage 1 7 ValueError"),
-    "granted past the limit": lambda books, _: _lower_limits(books),
+    "granted past a limit": lambda books, _: _limit_all(books, spend_per_hour_wei=0),
+    "granted past the credit": lambda books, _: _limit_all(books, credit_limit_micro_usd=-FAR),
+    "more sessions than may run": lambda books, _: _limit_all(books, sessions_max=0),
+    "not counted by who is limited": lambda books, _: _count_nowhere(books),
+    "spend of a user, key or token": lambda books, _: books.limit_entries.pop(
+        _limit_entry(books, "sub_budget_spent")
+    ),
+    "held by a user, key or token": lambda books, _: _hold_elsewhere(books),
+    "spend in a quarter of an hour": lambda books, _: _change(
+        books.payments, 0, at=books.payments[0].at - timedelta(days=1)
+    ),
+    "left of credit": lambda _, held: _forge_credit(held, left=1),
+    "owed beyond credit": lambda _, held: _forge_credit(held, owed=1),
+    "entry of a bucket": lambda _, held: _lose_entry(held),
+    "signed for who is stopped": _stop_in_vain,
     "freed more than held": lambda books, _: _free_too_much(books),
     "spent more than held": lambda books, _: _spend_unheld(books),
     "one ask granted twice": lambda books, _: _repeat_grant(books),

@@ -10,10 +10,12 @@ import zlib
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psycopg
 
+from tests.faults.checker.limit_rows import Entry, LimitLog
 from tests.faults.checker.tickets import SIGNATURE_BYTES, Params, TicketId, stored_params
 
 LOG = """
@@ -40,7 +42,6 @@ SIGNER_PUBLIC = (
 )
 QUOTA_TOPICS = (
     "quota.budget_opened",
-    "quota.spend_limit_set",
     "quota.allowance_granted",
     "quota.spend_recorded",
     "quota.allowance_freed",
@@ -56,7 +57,9 @@ class Payment:
     """One `signer.payment_signed` with the standing data of its session."""
 
     position: int
+    at: datetime
     account_id: str
+    user_id: str | None
     session_id: str
     payer: str
     rand_hash: str
@@ -128,6 +131,7 @@ class Books:
     session_changes: list[Change] = field(default_factory=list)  # the signer's grants and closes
     budget_changes: list[Change] = field(default_factory=list)
     pool_changes: list[Change] = field(default_factory=list)
+    limit_entries: list[Entry] = field(default_factory=list)  # of quota's log
     allowances: dict[tuple[str, str], int] = field(default_factory=dict)  # held, by account and session
     used: list[Used] = field(default_factory=list)
     usage_by_session: dict[tuple[str, str], Sums] = field(default_factory=dict)
@@ -148,6 +152,7 @@ def read_books(dsn: str) -> Books:
         cursor = connection.cursor()
         _read_signer(cursor, books)
         _read_quota(cursor, books)
+        books.limit_entries = list(LimitLog().read(cursor))
         _read_metering(cursor, books)
     return books
 
@@ -164,6 +169,7 @@ class _Session:
 
     def __init__(self, named: dict[str, Any]) -> None:
         self.account_id, self.session_id = named["account_id"], named["session_id"]
+        self.user_id: str | None = None
         self.payer = ""
         self.rand_hash = ""
         self.creation_round = 0
@@ -193,7 +199,7 @@ def _read_signer(cursor: psycopg.Cursor[Any], books: Books) -> None:
 def _read_session(books: Books, session: _Session, position: int, kind: str, state: dict[str, Any]) -> None:
     match kind:
         case "session_opened":
-            session.payer = state["payer"]
+            session.payer, session.user_id = state["payer"], state["user_id"]
         case "quote_accepted":
             session.rand_hash = state["recipient_rand_hash"]
             session.creation_round = state["creation_round"]
@@ -209,7 +215,9 @@ def _read_session(books: Books, session: _Session, position: int, kind: str, sta
 def _payment(session: _Session, position: int, state: dict[str, Any]) -> Payment:
     return Payment(
         position=position,
+        at=datetime.fromisoformat(state["timestamp"]),
         account_id=session.account_id,
+        user_id=session.user_id,
         session_id=session.session_id,
         payer=session.payer,
         rand_hash=session.rand_hash,
@@ -244,7 +252,7 @@ def _budget_change(position: int, kind: str, account_id: str, state: dict[str, A
         kind,
         account_id,
         session_id=state.get("session_id", ""),
-        amount=int(state.get("amount", state.get("spend_limit", 0))),
+        amount=int(state.get("amount", 0)),
         number=int(state.get("number", state.get("ask_number", 0))),
         payer=state.get("payer", ""),
         amounts=tuple((session, int(cost)) for session, cost in state.get("spends", {}).items()),

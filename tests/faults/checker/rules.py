@@ -6,29 +6,16 @@ any moment, not only when all have caught up.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 
+from tests.faults.checker.evidence import Evidence, Violation, differences
+from tests.faults.checker.limit_rules import (
+    books_of_limits_add_up,
+    buckets_are_as_stored,
+    credit_adds_up,
+    stops_are_obeyed,
+)
 from tests.faults.checker.rows import Books, Change, Payment, Sums
 from tests.faults.checker.tickets import SIGNATURE_BYTES, Receipt, TicketId, is_signed_by
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    rule: str
-    row: str
-
-    def __str__(self) -> str:
-        return f"{self.rule}: {self.row}"
-
-
-@dataclass
-class Evidence:
-    """What others hold: clients their answers, the orchestrator what it took and what it rejected."""
-
-    receipts: list[Receipt] = field(default_factory=list)
-    accepted: set[TicketId] = field(default_factory=set)
-    rejected: dict[TicketId, str] = field(default_factory=dict)  # with its reason
-
 
 # Tickets
 
@@ -141,9 +128,9 @@ def usage_tables_add_up(books: Books, _: Evidence) -> Iterator[Violation]:
     metered = [one for one in books.payments if one.position <= books.metered_to]
     by_session = _sum((one.account_id, one.session_id, one) for one in metered)
     said_by_session = {key: sums for key, sums in books.usage_by_session.items() if sums != Sums()}
-    yield from _differences("usage of a session", by_session, said_by_session)
+    yield from differences("usage of a session", by_session, said_by_session)
     by_account = {key[0]: sums for key, sums in _sum((one.account_id, "", one) for one in metered).items()}
-    yield from _differences("usage of an account", by_account, books.usage_by_account)
+    yield from differences("usage of an account", by_account, books.usage_by_account)
 
 
 def nothing_is_buried(books: Books, _: Evidence) -> Iterator[Violation]:
@@ -158,9 +145,6 @@ class _Ledger:
     """Budgets, folded a second time: granted - spent - freed of each session is what it holds."""
 
     def __init__(self, changes: Iterable[Change]) -> None:
-        self.limits: dict[str, int] = {}
-        self.spent: Counter[str] = Counter()
-        self.held: Counter[str] = Counter()
         self.held_by_session: Counter[tuple[str, str]] = Counter()
         self.spent_by_session: Counter[tuple[str, str]] = Counter()
         self.payer_by_session: dict[tuple[str, str], str] = {}
@@ -168,19 +152,14 @@ class _Ledger:
         self.violations = [violation for change in changes for violation in self._apply(change)]
 
     def _apply(self, change: Change) -> Iterator[Violation]:
-        account, key = change.account_id, (change.account_id, change.session_id)
+        key = change.account_id, change.session_id
         match change.kind:
-            case "budget_opened" | "spend_limit_set":
-                self.limits[account] = change.amount
             case "allowance_granted":
-                self._hold(key, change.amount)
+                self.held_by_session[key] += change.amount
                 self.payer_by_session[key] = change.payer
                 self.grants[*key, change.number].append(change.amount)
-                if self.spent[account] + self.held[account] > self.limits[account]:
-                    text = f"{change}: {self.spent[account]} spent, {self.held[account]} held"
-                    yield Violation("granted past the limit", f"{text}, limit {self.limits[account]}")
             case "allowance_freed":
-                self._hold(key, -change.amount)
+                self.held_by_session[key] -= change.amount
                 if self.held_by_session[key] < 0:
                     yield Violation("freed more than held", f"{change}: {self.held_by_session[key]}")
             case "spend_recorded":
@@ -189,20 +168,15 @@ class _Ledger:
     def _spend(self, change: Change) -> Iterator[Violation]:
         for session_id, amount in change.amounts:
             key = change.account_id, session_id
-            self._hold(key, -amount)
-            self.spent[change.account_id] += amount
+            self.held_by_session[key] -= amount
             self.spent_by_session[key] += amount
             if self.held_by_session[key] < 0:
                 text = f"{key} at position {change.position}: {self.held_by_session[key]}"
                 yield Violation("spent more than held", text)
 
-    def _hold(self, key: tuple[str, str], amount: int) -> None:
-        self.held_by_session[key] += amount
-        self.held[key[0]] += amount
-
 
 def budgets_add_up(books: Books, _: Evidence) -> Iterator[Violation]:
-    """Spent is what was logged; held is granted - spent - freed, never below 0, never past a limit."""
+    """Spent is what was logged; held is granted - spent - freed, and never below 0."""
     ledger = _Ledger(books.budget_changes)
     yield from ledger.violations
     for ask, amounts in ledger.grants.items():
@@ -212,10 +186,10 @@ def budgets_add_up(books: Books, _: Evidence) -> Iterator[Violation]:
     for payment in books.payments:
         if payment.position <= books.booked_to:
             booked[payment.account_id, payment.session_id] += payment.cost
-    yield from _differences("spend of a session in quota", booked, ledger.spent_by_session)
+    yield from differences("spend of a session in quota", booked, ledger.spent_by_session)
     held = {key: amount for key, amount in ledger.held_by_session.items() if amount}
     table = {key: amount for key, amount in books.allowances.items() if amount}
-    yield from _differences("held by a session, by the table of allowances", held, table)
+    yield from differences("held by a session, by the table of allowances", held, table)
 
 
 def allowances_come_from_quota(books: Books, _: Evidence) -> Iterator[Violation]:
@@ -253,8 +227,8 @@ def pools_add_up(books: Books, _: Evidence) -> Iterator[Violation]:
     for payment in books.payments:
         if payment.position <= books.booked_to:
             logged[payment.payer, str(payment.creation_round)] += payment.cost
-    yield from _differences("held of a pool", +by_sessions, +held)
-    yield from _differences("costs of a pool by round", logged, costs)
+    yield from differences("held of a pool", +by_sessions, +held)
+    yield from differences("costs of a pool by round", logged, costs)
 
 
 # The orchestrator
@@ -287,6 +261,10 @@ RULES: tuple[Rule, ...] = (
     budgets_add_up,
     allowances_come_from_quota,
     pools_add_up,
+    books_of_limits_add_up,
+    credit_adds_up,
+    buckets_are_as_stored,
+    stops_are_obeyed,
     accepted_is_logged,
     no_ticket_is_rejected,
 )
@@ -318,12 +296,6 @@ def _sum(keyed: Iterable[tuple[str, str, Payment]]) -> dict[tuple[str, str], Sum
             before.payments + 1, before.tickets + one.tickets, before.cost + one.cost
         )
     return dict(sums)
-
-
-def _differences[K, V](what: str, expected: dict[K, V], found: dict[K, V]) -> Iterator[Violation]:
-    for key in expected.keys() | found.keys():
-        if (expected.get(key) or None) != (found.get(key) or None):  # nothing at all is 0
-            yield Violation(what, f"{key}: {found.get(key)}, not {expected.get(key)}")
 
 
 def _short(payment: Payment) -> str:

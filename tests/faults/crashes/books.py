@@ -9,13 +9,17 @@ from base64 import b64decode
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psycopg
 
 from tests.faults.checker.checker import behind
+from tests.faults.checker.evidence import Evidence
+from tests.faults.checker.limit_rows import LimitLog
+from tests.faults.checker.limits import LimitLedger
 from tests.faults.checker.rows import read_books
-from tests.faults.checker.rules import Evidence, unsigned, violations
+from tests.faults.checker.rules import unsigned, violations
 from tests.faults.checker.tickets import Receipt
 
 type Stored = tuple[int, str, str, dict[str, Any]]  # position, aggregate, topic, fields
@@ -42,8 +46,6 @@ class Budget:
     """An account's budget as quota's log has it."""
 
     account_id: str
-    limit: int
-    spent: int = 0
     held: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
@@ -62,7 +64,9 @@ class Books:
         self.sessions: dict[str, Session] = defaultdict(Session)
         self.signatures: dict[Ticket, bytes] = {}
         self.budgets: dict[str, Budget] = {}
+        self.limits = LimitLedger()
         self.pool_held = 0
+        self._limit_log = LimitLog()
         self._unchecked: list[tuple[Ticket, bytes]] = []
 
     # What left
@@ -94,6 +98,16 @@ class Books:
         held = sum(sum(budget.held.values()) for budget in self.budgets.values())
         if held != self.pool_held:
             self._violated(f"the pool holds {self.pool_held}, sessions {held}")
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        """No limit was passed by a grant; users, keys and tokens have what their account's books say."""
+        for entry in self._limit_log.read(self.connection.cursor()):
+            for violation in self.limits.apply(entry):
+                self._violated(str(violation))
+            self.counted[LIMITED.get(entry.kind, "entries about limits")] += 1
+        for violation in self.limits.differences():
+            self._violated(str(violation))
 
     def _read(self, service: str, after: int) -> Iterator[Stored]:
         query = (
@@ -145,9 +159,7 @@ class Books:
     def _quota_event(self, _: int, aggregate: str, topic: str, event: dict[str, Any]) -> None:
         match topic:
             case "quota.budget_opened":
-                self.budgets[aggregate] = Budget(event["account_id"], event["spend_limit"])
-            case "quota.spend_limit_set":
-                self.budgets[aggregate].limit = event["spend_limit"]
+                self.budgets[aggregate] = Budget(event["account_id"])
             case "quota.allowance_granted":
                 self._granting(self.budgets[aggregate], event)
             case "quota.spend_recorded":
@@ -162,13 +174,9 @@ class Books:
 
     def _granting(self, budget: Budget, event: dict[str, Any]) -> None:
         budget.held[event["session_id"]] += event["amount"]
-        promised = budget.spent + sum(budget.held.values())
-        if promised > budget.limit:
-            self._violated(f"{budget.account_id}: {promised} spent and held of {budget.limit}")
         self.counted["grants"] += 1
 
     def _spending(self, budget: Budget, session_id: str, cost: int) -> None:
-        budget.spent += cost
         budget.held[session_id] -= cost
         if budget.held[session_id] < 0:
             self._violated(f"{session_id} spent {-budget.held[session_id]} more than it held")
@@ -181,24 +189,27 @@ class Books:
 
     # The full checks
 
-    def check_all(self) -> None:
-        """By the checker of the kill matrix: its rules hold at any moment."""
+    def check_all(self, **told: Any) -> None:
+        """By the checker of the kill matrix: its rules hold at any moment; `told` by quota."""
         self.check()
         books = read_books(self.dsn)
-        found = [*violations(books, Evidence(self.receipts)), *unsigned(books, self._verified_to)]
+        found = [*violations(books, Evidence(self.receipts, **told)), *unsigned(books, self._verified_to)]
         self._verified_to = books.payments[-1].position if books.payments else 0
         for violation in found:
             self._violated(str(violation))
 
-    def check_end(self) -> None:
+    def check_end(self, credit: dict[str, dict[str, Any]], now: datetime) -> None:
         """Everything was delivered and every session closed: nobody is behind, nothing is held."""
-        self.check_all()
+        self.check_all(credit=credit, asked_at=now)
         for violation in behind(read_books(self.dsn)):
             self._violated(str(violation))
         for budget in self.budgets.values():
             for session_id, held in budget.held.items():
                 if held:
                     self._violated(f"{session_id} holds {held} after all was closed")
+        for scope, purse in self.limits.purses.items():
+            if purse.sessions:
+                self._violated(f"{scope} has {purse.sessions} after all was closed")
         if left := self._rows("SELECT session_id FROM quota.allowances"):
             self._violated(f"allowances of {left} after all was closed")
         self._check_directory()
@@ -220,6 +231,13 @@ class Books:
         self.violations.append(what)
 
 
+LIMITED = {
+    "sub_budget_opened": "users, keys and tokens with books",
+    "sub_budget_held": "held by users, keys and tokens",
+    "limits_set": "limits set",
+    "credit_granted": "credit granted",
+    "credit_voided": "credit taken back",
+}
 SESSION_TOPICS = frozenset(
     f"signer.{name}"
     for name in (

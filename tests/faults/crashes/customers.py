@@ -20,8 +20,10 @@ class Customer:
 
     account_id: str
     key_id: str
+    user_id: str | None
     random: Random
     now: datetime
+    token_id: str | None = None  # of a session token that is shown instead of the key
     number: int = 0
     requests: int = 0
     states: list[dict[str, str]] = field(default_factory=list)
@@ -35,9 +37,15 @@ class Customer:
         self.number += 1
         self.states.clear()
         self.sent = ""
+        self.show_another_token()
         self.job_type = self.random.choice(JOBS)
         self.manifest_id = f"m{self.number}" if self.random.random() < 0.5 else ""
         self.quote_anew(now)
+
+    def show_another_token(self) -> None:
+        """Half of the users' sessions show session tokens; one may go on with another."""
+        shows = self.user_id is not None and self.random.random() < 0.5
+        self.token_id = f"{self.random.randrange(10**12):012}" if shows else None
 
     def quote_anew(self, now: datetime) -> None:
         """Other params of the orchestrator."""
@@ -61,6 +69,8 @@ class Customer:
             self.leave(now)
         elif choice < 0.10:
             self.quote_anew(now)
+        elif choice < 0.13:
+            self.show_another_token()
         if self.sent and choice > 0.8:
             return self.sent  # again, byte for byte
         state = self._state()
@@ -88,7 +98,8 @@ class Customer:
             request_id=request_id,
             account_id=self.account_id,
             key_id=self.key_id,
-            user_id=None,
+            user_id=self.user_id,
+            token_id=self.token_id,
             stream_id=None,
             body=self.next_body(now),
         )

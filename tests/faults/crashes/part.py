@@ -65,7 +65,7 @@ async def one_world(database: Database, random: Random, amount: int) -> Findings
             await scheduler.step()
         await scheduler.drain()
         await scheduler.end()
-    counted = scheduler.counted + books.counted + scheduler.tried
+    counted = scheduler.counted + scheduler.edge.counted + books.counted + scheduler.tried
     return Findings(scheduler.tried.total(), Counter(counted), [*books.violations, *problems])
 
 

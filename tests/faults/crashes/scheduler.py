@@ -12,21 +12,17 @@ from typing import cast
 import psycopg
 from eventsourcing.persistence import PersistenceError
 from nats.errors import Error as NatsError
-from pydantic import ValidationError
 
-from contracts.quota import SetSpendLimit
-from contracts.signer import GeneratePayments, PaymentAnswers, PaymentSignedAnswer
 from contracts.streams import CONSUMERS, Consumer
-from services.accounts.application import Accounts
 from services.deposit_watcher.application import Watching
 from services.deposit_watcher.domain.funds import Funds, Observation, Round, RoundClock
 from shared.bus import CommandRefusedError, ServiceUnavailableError
 from shared.clock import SetClock
 from shared.money import Wei
-from shared.refusal import Refused
 from tests.faults.crashes.books import Books
 from tests.faults.crashes.bus import Bus, Message, Published
-from tests.faults.crashes.customers import Customer
+from tests.faults.crashes.edge import Edge
+from tests.faults.crashes.operator import Operator
 from tests.faults.crashes.points import Crash, Points
 from tests.faults.crashes.services import (
     KEY,
@@ -48,16 +44,13 @@ PAYER = "0x" + KEY.address.hex()
 SERVICES: tuple[type[Process], ...] = (Signer, QuotaProcess, MeteringProcess, AccountsProcess, WatcherProcess)
 FOLLOWING = tuple(consumer for consumer in CONSUMERS if consumer.service in {"quota", "metering"})
 RELAYED = ("signer", "accounts", "deposit_watcher")
-ACCOUNTS = 4
-CUSTOMERS = 10
+BEFORE_TURN = timedelta(seconds=20)
 PASSED_MEANS = (6.0, 10.0, 20.0)  # points a process passes before it dies, in one world or another
 FAULT_RATES = (0.0, 0.003, 0.01)  # of the uses of a connection
 LOST = 0.08  # of the requests, and of the replies
-ARRIVES = 0.85  # of the answers to clients
+COMES_AGAIN = 0.15  # of what a consumer was given
 SETTLE_STEPS = 8  # of the loop, until everybody waits for the scheduler
 DRAIN_ROUNDS = 60
-UNEXPECTED = "signer_failed"  # no refusal of the rules, no store that is away
-SECRET_HASH = "0" * 64
 
 # What a world that is broken for a moment answers.
 BROKEN_WORLD = (PersistenceError, psycopg.Error, NatsError, TimeoutError, ServiceUnavailableError)
@@ -74,9 +67,6 @@ class Scheduler:
         self.bus = Bus(random, self._answer)
         self._database = database
         self._deaths: list[Points] = []
-        self._sent = self._keys = 0
-        self._pending: dict[str, Sequence[Customer]] = {}
-        self._last: tuple[bytes, Sequence[Customer]] = (b"", ())
         self._cursors: dict[str, int] = defaultdict(int)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -89,14 +79,10 @@ class Scheduler:
             name: RelayProcess(self.processes[name], self._points(f"relay of {name}", mean, 0.0))
             for name in RELAYED
         }
-        for number in range(ACCOUNTS):
-            self._open_account(f"account-{number}")
-        self.customers = [
-            Customer(
-                f"account-{number % ACCOUNTS}", _key_id(number % ACCOUNTS), self.random, self.clock.now()
-            )
-            for number in range(CUSTOMERS)
-        ]
+        accounts = cast("AccountsProcess", self.processes["accounts"])
+        self.operator = Operator(self.random, self.clock, self._quota, accounts)
+        self.edge = Edge(self.random, self.clock, self._signer, self.operator.customers)
+        await self.operator.begin()
         self._observe()
         await self._drain_logs()
         self._arm(True)
@@ -118,7 +104,7 @@ class Scheduler:
                 break
             self.clock.advance(timedelta(seconds=130))
             await self._do(self._close)
-        self.books.check_end()
+        self.books.check_end(self.operator.credit(), self.clock.now())
 
     async def end(self) -> None:
         for task in self._tasks:
@@ -148,7 +134,7 @@ class Scheduler:
             self.counted["actions cut short"] += 1
         for _ in range(SETTLE_STEPS):
             await asyncio.sleep(0)
-        self._collect()
+        self.edge.collect(self.books)
         await self._bury()
 
     async def _bury(self) -> None:
@@ -160,68 +146,26 @@ class Scheduler:
         if died:
             self.books.check()
 
-    def _collect(self) -> None:
-        """What the signer released is in the world, whether its client gets it or not."""
-        for reply_to, data in self._signer.released:
-            customers = self._pending.get(reply_to, ())
-            answers = read_answers(data)
-            if answers is None:
-                self.books.violations.append(f"the signer answered with a fault: {data!r}")
-            for answer in answers.answers if answers is not None else ():
-                if isinstance(answer, PaymentSignedAnswer):
-                    self.books.released(customers[answer.index].account_id, answer.body)
-                    self.counted["answered: signed"] += 1
-                    if self.random.random() < ARRIVES:
-                        customers[answer.index].got(answer.body)
-                else:
-                    self.counted[f"answered: {answer.status} {answer.reason}"] += 1
-                    if answer.reason == UNEXPECTED:
-                        self.books.violations.append(f"the signer did not expect this: {answer}")
-        self._signer.released.clear()
-
     # What may happen
 
     @property
     def _actions(self) -> dict[Callable[[], Awaitable[None]], float]:
         return {
-            self._pay: 30,
-            self._pay_again: 5 if self._last[0] else 0,
+            self.edge.pay: 30,
+            self.edge.pay_again: 5 if self.edge.has_sent else 0,
             self._deliver: 40 if self.bus.waiting else 0,
             self._deliver_stale: 3 if self.bus.stale else 0,
             self._relay: 12,
             self._hand: 18,
             self._close: 4,
             self._wait: 6,
-            self._set_limit: 1,
-            self._change_account: 1,
-            self._change_key: 0.5,
+            self._turn: 0.4,
+            self.operator.change_limits: 4,
+            self.operator.change_rate: 0.3,
+            self.operator.change_account: 1,
+            self.operator.change_key: 0.5,
             self._observe_again: 0.5,
         }
-
-    async def _pay(self) -> None:
-        """Some clients pay at the same time: one message, answered in parts."""
-        customers = self.random.sample(self.customers, self.random.randint(1, 4))
-        self.clock.advance(timedelta(seconds=self.random.choice((0, 1, 2, 4))))
-        now = self.clock.now()
-        self._sent += 1
-        requests = [
-            customer.request(now, f"request-{self._sent}-{place}") for place, customer in enumerate(customers)
-        ]
-        self.counted["requests"] += len(requests)
-        message = GeneratePayments(requests=requests).model_dump_json().encode()
-        self._last = (message, customers)
-        await self._to_signer(message, customers)
-
-    async def _pay_again(self) -> None:
-        """The edge heard nothing, and sends its last message once more."""
-        message, customers = self._last
-        self.counted["messages sent again"] += 1
-        await self._to_signer(message, customers)
-
-    async def _to_signer(self, message: bytes, customers: Sequence[Customer]) -> None:
-        reply_to = f"reply-{len(self._pending)}"
-        self._pending[reply_to] = customers
-        await self._signer.payments.answer((message, reply_to))
 
     async def _deliver(self) -> None:
         request = self.random.choice(self.bus.waiting)
@@ -253,7 +197,7 @@ class Scheduler:
         assert isinstance(process, Following)
         stream = self.bus.streams[consumer.publisher]
         given = choose(stream[self._cursors[consumer.durable] :])
-        if self.random.random() < ARRIVES or not self.bus.losing:
+        if self.random.random() >= COMES_AGAIN or not self.bus.losing:
             self._cursors[consumer.durable] = len(stream)  # else they come again
         messages = [Message(each.data, each.headers, process.points) for each in given]
         await process.hand(consumer.durable, messages)
@@ -276,28 +220,11 @@ class Scheduler:
         seconds = self.random.choice((1, 3, 3, 5, 5, 20, 130))
         self.clock.advance(timedelta(seconds=seconds))
 
-    async def _set_limit(self) -> None:
-        account_id, limit = self._any_account(), self.random.randint(2_000, 60_000)
-        command = SetSpendLimit(account_id=account_id, spend_limit=limit)
-        await self._answer(command.subject, command.model_dump_json().encode())
-
-    async def _change_account(self) -> None:
-        accounts, account_id, now = self._accounts, self._any_account(), self.clock.now()
-        if self.random.random() < 0.4:
-            accounts.suspend_account(account_id, "unpaid", at=now)
-        else:
-            accounts.resume_account(account_id, at=now)
-
-    async def _change_key(self) -> None:
-        """A customer gets another key, and the old one is revoked."""
-        customer, now = self.random.choice(self.customers), self.clock.now()
-        with suppress(Refused):  # the account may be suspended
-            old, self._keys = customer.key_id, self._keys + 1
-            self._issue_key(customer.account_id, _key_id(self._keys))
-            for each in self.customers:
-                if each.key_id == old:
-                    each.key_id = _key_id(self._keys)
-            self._accounts.revoke_key(account_id=customer.account_id, key_id=old, at=now)
+    async def _turn(self) -> None:
+        """An hour is nearly over: what is leased now turns with it."""
+        hour = self.clock.now().replace(minute=0, second=0) + timedelta(hours=1)
+        self.clock.advance(max(hour - self.clock.now() - BEFORE_TURN, timedelta(0)))
+        self.counted["turns of an hour"] += 1
 
     async def _observe_again(self) -> None:
         self._observe()
@@ -348,19 +275,6 @@ class Scheduler:
             for choose in (list, _nothing):  # the second time it asks the log itself
                 await self._do(partial(self._hand_to, consumer, choose))
 
-    def _open_account(self, account_id: str) -> None:
-        self._accounts.open_account(account_id, at=self.clock.now())
-        self._keys += 1
-        self._issue_key(account_id, _key_id(self._keys))
-
-    def _issue_key(self, account_id: str, key_id: str) -> None:
-        self._accounts.issue_key(
-            account_id=account_id, key_id=key_id, user_id=None, secret_hash=SECRET_HASH, at=self.clock.now()
-        )
-
-    def _any_account(self) -> str:
-        return f"account-{self.random.randrange(ACCOUNTS)}"
-
     def _database_rows(self, query: str) -> Sequence[object]:
         return self.books.connection.execute(query.encode()).fetchall()
 
@@ -371,10 +285,6 @@ class Scheduler:
     @property
     def _quota(self) -> QuotaProcess:
         return cast("QuotaProcess", self.processes["quota"])
-
-    @property
-    def _accounts(self) -> Accounts:
-        return cast("AccountsProcess", self.processes["accounts"]).accounts
 
     @property
     def _watching(self) -> Watching:
@@ -391,17 +301,5 @@ async def _start_anew(process: Process | RelayProcess) -> None:
         process.points.dead = True
 
 
-def read_answers(data: bytes) -> PaymentAnswers | None:
-    """None: it was a fault."""
-    try:
-        return PaymentAnswers.model_validate_json(data)
-    except ValidationError:
-        return None
-
-
 def _nothing(_: list[Published]) -> list[Published]:
     return []
-
-
-def _key_id(number: int) -> str:
-    return f"{number:012}"

@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 from faststream import ContextRepo
 from nats.aio.client import Client as NatsClient
 
-from contracts.message import Message, ReadLog, read_log_subject
-from contracts.quota import GrantAllowances, SetSpendLimit
+from contracts.limits import AssignPlan, GrantCredit, SetLimits, SetPlan, SetTimeZone, VoidCredit
+from contracts.message import Command, Message, ReadLog, read_log_subject
+from contracts.quota import GrantAllowances
 from contracts.signer import CloseSessions
 from services.accounts.application import Accounts
 from services.accounts.directory import PostgresDirectory
@@ -26,10 +28,12 @@ from services.metering.outbox import MeteringOutbox
 from services.metering.projections import usage_tables
 from services.quota import app as quota_app
 from services.quota import handlers as quota_handlers
+from services.quota import limit_handlers
 from services.quota.application import Quota
 from services.quota.closing import Closing
 from services.quota.domain.budget import Budget
 from services.quota.domain.pool import Pool
+from services.quota.domain.sub_budget import SubBudget
 from services.quota.limiting import Limiting
 from services.quota.outbox import QuotaOutbox
 from services.signer import handlers as signer_handlers
@@ -61,6 +65,15 @@ DEFAULT_LIMIT = Wei(20_000)
 STEP_SECONDS = 60.0  # what a step of an inbox may take on a busy machine
 
 LOOK_SECONDS = 0.0003
+
+LIMITING: dict[type[Command], Callable[..., Message]] = {
+    SetLimits: limit_handlers.set_limits,
+    SetPlan: limit_handlers.set_plan,
+    AssignPlan: limit_handlers.assign_plan,
+    SetTimeZone: limit_handlers.set_time_zone,
+    GrantCredit: limit_handlers.grant_credit,
+    VoidCredit: limit_handlers.void_credit,
+}
 
 type Handler = Callable[[bytes], Awaitable[Message] | Message]
 
@@ -207,7 +220,7 @@ class OftenKeptQuota(Quota):
     """Budgets and pools are restored from a snapshot nearly each time."""
 
     name = "quota"
-    snapshotting_intervals: ClassVar = {Budget: 9, Pool: 11}
+    snapshotting_intervals: ClassVar = {Budget: 9, Pool: 11, SubBudget: 7}
 
 
 class ClosingNow(Closing):
@@ -237,16 +250,20 @@ class QuotaProcess(Following):
             retry_seconds=RETRY_SECONDS,
         )
         self.handlers[GrantAllowances.subject] = self._grant
-        self.handlers[SetSpendLimit.subject] = self._set_limit
+        for kind, handle in LIMITING.items():
+            self.handlers[kind.subject] = partial(self._limit, kind, handle)
         self.follow(quota_app.inboxes(self.quota, client))
 
     def _grant(self, data: bytes) -> Message:
         command = GrantAllowances.model_validate_json(data)
         return quota_handlers.grant_allowances(command, self.quota, self.around.clock)
 
-    def _set_limit(self, data: bytes) -> Message:
-        command = SetSpendLimit.model_validate_json(data)
-        return quota_handlers.set_spend_limit(command, self.quota, Limiting(self.quota), self.around.clock)
+    def _limit(self, kind: type[Command], handle: Callable[..., Message], data: bytes) -> Message:
+        return handle(kind.model_validate_json(data), Limiting(self.quota), self.around.clock)
+
+    def credit(self, account_id: str) -> dict[str, Any]:
+        """What it says of an account's credit."""
+        return Limiting(self.quota).credit(account_id, self.around.clock.now()).model_dump()
 
 
 class MeteringProcess(Following):

@@ -6,6 +6,7 @@ written down as a problem.
 """
 
 import asyncio
+import json
 from base64 import b64decode, b64encode
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,9 +16,11 @@ from typing import Any
 
 import aiohttp
 
-from tests.acceptance.system import Account, Answer, System
+from tests.acceptance.system import Answer, System
 from tests.acceptance.wire import SIGNER, Challenge, Paid, Payer, request
+from tests.faults.checker.evidence import Killed, Stopped
 from tests.faults.checker.tickets import Receipt
+from tests.faults.kills.customers import Customer, Showing
 
 PAUSE_SECONDS = (0.1, 0.5)  # between two payments of a session
 RETRY_SECONDS = 0.2
@@ -25,6 +28,10 @@ PAYMENTS = (5, 60)  # of a session
 REFRESH, REFRESHES_MAX = 480, 4
 NO_ANSWER = Answer(0, {}, b"")
 CHANGES_MIND = 0.2  # how often a client does not repeat its bytes after a fault, but has new params
+TAKES_ANOTHER = 0.5  # how often a session begins with another session token than the one before
+RENEWS = 0.05  # how often it goes on with another
+TOKENS, TOKEN_SECONDS = "/v1/tokens", 3600
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 
 
 @dataclass(frozen=True)
@@ -47,18 +54,12 @@ KINDS = (
 
 
 @dataclass
-class Customer:
-    """An account that several clients share. `refusable`: the operator takes from it what it has."""
-
-    account: Account
-    refusable: bool = False
-
-
-@dataclass
 class Held:
-    """What all clients hold together."""
+    """What clients and operators hold together."""
 
     receipts: list[Receipt] = field(default_factory=list)
+    stops: list[Stopped] = field(default_factory=list)
+    kills: list[Killed] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     stopping: bool = False  # what is under way is answered yet, so that no receipt is lost
@@ -100,10 +101,14 @@ class ByEitherEdge(System):
 class Client:
     """One client with one session after the other. `payments` counts what it was answered."""
 
-    def __init__(self, system: System, customer: Customer, held: Held, random: Random, kind: Kind) -> None:
+    def __init__(
+        self, system: System, customer: Customer, held: Held, random: Random, *, kind: Kind, showing: Showing
+    ) -> None:
         self.customer = customer
         self.kind = kind
         self.payments = 0
+        self._showing = showing
+        self._token = ""
         self.last = "nothing answered yet"
         self._system = system
         self._held = held
@@ -126,6 +131,8 @@ class Client:
 
     async def _session(self) -> None:
         """Open, pay for a while, leave. A first request that names no manifest is not delivered."""
+        if not self._token or self._random.random() < TAKES_ANOTHER:
+            await self._renew_token()
         challenge = await self._challenge()
         anonymous = {} if self.kind.named else {"ManifestID": None}
         paid = await self._pay(challenge, None, **anonymous)
@@ -139,6 +146,8 @@ class Client:
         await self._reserve(challenge, paid)
         for _ in range(self._random.randint(*PAYMENTS)):
             await asyncio.sleep(self._random.uniform(*PAUSE_SECONDS))
+            if self._random.random() < RENEWS:
+                await self._renew_token()
             challenge, paid = await self._pay_on(challenge, paid)
             await self._deliver(challenge, paid)
 
@@ -206,6 +215,33 @@ class Client:
 
     # What is no payment
 
+    async def _renew_token(self) -> None:
+        """Exchange the key for a session token of its user, if this client shows one."""
+        if self._showing != Showing.TOKEN:
+            return
+        body = {
+            "grant_type": EXCHANGE,
+            "user_id": self.customer.user_of(self._showing),
+            "expires_in": TOKEN_SECONDS,
+            "limits": self.customer.token_limits,
+        }
+        account, self._token = self.customer.account, ""
+        answer = await self._try("POST", TOKENS, data=json.dumps(body).encode(), headers=account.headers)
+        if answer is None or answer.status != 200:
+            if answer is not None and not _is_fault(answer) and not self.customer.refusable:
+                self._problem(f"no session token: {answer.status} {answer.body!r}")
+            raise UnservedError(TOKENS)
+        self._token = answer.json["access_token"]
+        self._held.counted["session tokens"] += 1
+
+    def _credentials(self) -> dict[str, str]:
+        """Of the account's key now, or the token that was made of one."""
+        if self._token:
+            return {"Authorization": f"Bearer {self._token}"}
+        user_id = self.customer.user_of(self._showing)
+        named = {"Clearinghouse-User": user_id} if user_id else {}
+        return {**self.customer.account.headers, **named}
+
     async def _challenge(self) -> Challenge:
         found = await self._ask("GET", "/discover-orchestrators", wanted=200)
         runners = [runner for entry in found.json for runner in entry["runners"]]
@@ -255,8 +291,7 @@ class Client:
         """One request; None if the connection broke or nobody answered in time."""
         if self._held.stopping:
             raise StoppedError
-        account = self.customer.account
-        headers = {"Content-Type": "application/json", **(headers or account.headers)}
+        headers = {"Content-Type": "application/json", **(headers or self._credentials())}
         try:
             answer = await self._system.send(method, url, headers=headers, **content)
         except (aiohttp.ClientError, OSError) as problem:

@@ -50,7 +50,7 @@ def deck(world: World, random: Random) -> Iterator[Kill]:
 def _at_steps(random: Random) -> Iterator[Kill]:
     for process, steps in STEPS.items():
         for step in steps:
-            yield AtStep(process, step.name, random.randint(1, TIMES))
+            yield AtStep(process, step.name, 1 if step.rare else random.randint(1, TIMES))
 
 
 def _at_random(world: World, random: Random) -> Iterator[Kill]:

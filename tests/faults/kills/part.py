@@ -10,13 +10,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from random import Random
 
 import aiohttp
+from nats.errors import Error as NatsError
 
 from tests.acceptance.system import System, until
 from tests.faults.checker.checker import Checker
-from tests.faults.checker.rules import Violation
+from tests.faults.checker.evidence import Evidence, Killed, Violation
 from tests.faults.kills.deck import AtStep, Kill, deck
 from tests.faults.kills.load import Load, load
 from tests.faults.kills.world import OPTIONS, SteppedWorld
@@ -27,11 +29,12 @@ UNIT = "kills"
 AMOUNT = 200
 KILLS_A_WORLD = 25
 CHECK_ORCHESTRATOR_EVERY = 5  # kills
-REACH_SECONDS = 20  # until a process must have come to the step it is to die at
+REACH_SECONDS = 40  # until a process must have come to the step it is to die at
 RESTART_SECONDS = 60
 SERVED_SECONDS = 120
 SETTLE_SECONDS = 60
 FREED_SECONDS = 60
+PUT_SECONDS = 60  # until every entry that a kill prevented is in its bucket
 
 
 def run(seed: int, amount: int) -> Iterator[Findings]:
@@ -68,16 +71,18 @@ class Matrix:
         self.violations: list[str] = []
 
     async def run(self, kills: Iterator[Kill], amount: int, **clients: int) -> Findings:
-        """Kill under load; then everything stops, catches up and must add up."""
+        """Kill so often under load, or until no kill is left; then everything stops and must add up."""
         async with load(self._system, self._random, **clients) as running:
-            while self.kills < amount and not self.violations:
-                await self._kill_and_check(next(kills), running)
+            for kill in kills:
+                await self._kill_and_check(kill, running)
+                if self.kills >= amount or self.violations:
+                    break
         await self._check_the_end(running)
         self.counted.update(running.held.counted)
         return Findings(self.kills, self.counted, self.violations)
 
     async def _kill_and_check(self, kill: Kill, running: Load) -> None:
-        began = time.monotonic()
+        began, since = time.monotonic(), datetime.now(UTC)
         try:
             for victim in await self._kill(kill):
                 self.kills += 1
@@ -85,6 +90,8 @@ class Matrix:
             await running.until_served(seconds=SERVED_SECONDS)
         except AssertionError as problem:
             self.violations.append(f"after {kill}: {problem}")
+        running.held.kills.append(Killed(since, datetime.now(UTC)))
+        await self._until_buckets_are_written(f"after {kill}", running)
         evidence = await running.evidence(orchestrator=self.kills % CHECK_ORCHESTRATOR_EVERY == 0)
         _, found = await asyncio.to_thread(self._checker.check, evidence, seconds=RESTART_SECONDS)
         self._note(f"after {kill}", found, running)
@@ -106,6 +113,25 @@ class Matrix:
             await until("every allowance was given back", nothing_is_held, seconds=FREED_SECONDS)
         except AssertionError as problem:
             self.violations.append(f"in the end: {problem}")
+        await self._until_buckets_are_written("in the end", running)
+        evidence.entries, evidence.credit = await running.entries(), await running.credit()
+        _, found = await asyncio.to_thread(self._checker.check, evidence, seconds=RESTART_SECONDS)
+        self._note("when all was given back", found, running)
+
+    async def _until_buckets_are_written(self, when: str, running: Load) -> None:
+        """Operators go on meanwhile: at one moment the buckets have to be what the log says."""
+
+        async def written() -> bool:
+            try:
+                evidence = Evidence(entries=await running.entries())
+            except NatsError:
+                return False
+            return await asyncio.to_thread(self._checker.has_entries, evidence, seconds=RESTART_SECONDS)
+
+        try:
+            await until("each entry is in its bucket", written, seconds=PUT_SECONDS)
+        except AssertionError as problem:
+            self.violations.append(f"{when}: {problem}")
 
     def _note(self, when: str, found: Sequence[Violation], running: Load) -> None:
         self.violations += [f"{when}: {one}" for one in (*found, *running.problems())]

@@ -28,6 +28,19 @@ def stores(*arguments: Any) -> bool:
     return bool(arguments[-1])
 
 
+def puts(prefix: str) -> Callable[..., bool]:
+    """When the entry of a bucket, that `put` or `drop` is about, has such a key."""
+
+    def due(_writer: Any, key: str, *_: Any) -> bool:
+        return key.startswith(prefix)
+
+    return due
+
+
+def hears_of_a_stop(_reader: Any, entry: Any, *_: Any) -> bool:
+    return ".stop." in entry.key
+
+
 def applies_payments(_inbox: Any, entries: Sequence[Any], *_: Any) -> bool:
     return any("payment_signed" in entry.subject for entry in entries)
 
@@ -41,6 +54,7 @@ class Step:
     after: bool  # else before
     when: Callable[..., bool] = always
     finds: bool = False  # only if the function returned something
+    rare: bool = False  # whoever comes there first dies
 
 
 SAVE = "shared.store:ThinRecorder.insert_events"
@@ -51,8 +65,13 @@ RELAY_PUBLISH = "shared.relay:Relay._publish"
 SIGN = "services.signer.deciding:sign_tickets"
 REPLY = "services.signer.handlers:Payments._publish"
 PUT = "shared.bucket:BucketWriter.put"
+DROP = "shared.bucket:BucketWriter.drop"
+HEAR = "shared.bucket:BucketReader._take"
 GRANT = "services.quota.application:Quota.grant_all"
-LIMIT = "services.quota.limiting:Limiting.set_spend_limit"
+LIMIT = "services.quota.limiting:Limiting.set_limits"
+CREDIT = "services.quota.limiting:Limiting.grant_credit"
+STOP = "services.quota.limiting:Limiting.set_stops"
+TAKE_BACK = "services.quota.closing:Closing._close"
 CLOSE = "services.signer.application:Signing.close_all"
 OBSERVE = "services.deposit_watcher.application:Watching.observe"
 SEND = "services.edge.line:Line._send"
@@ -83,6 +102,7 @@ STEPS: dict[str, tuple[Step, ...]] = {
         Step("after reply", REPLY, after=True),
         Step("before close", CLOSE, after=False),
         Step("after close", CLOSE, after=True),
+        Step("after it heard of a stop", HEAR, after=True, when=hears_of_a_stop, rare=True),
     ),
     "signer-relay": RELAYING,
     "quota": (
@@ -91,6 +111,12 @@ STEPS: dict[str, tuple[Step, ...]] = {
         Step("before commit of a grant", SAVE, after=False, when=ALLOWANCE),
         Step("after grant, before its reply", GRANT, after=True),
         Step("after a limit, before its reply", LIMIT, after=True),
+        Step("between a limit's commit and its entry", PUT, after=False, when=puts("user."), rare=True),
+        Step("after credit, before its reply", CREDIT, after=True, rare=True),
+        Step("after a stop, before its reply", STOP, after=True, rare=True),
+        Step("between a stop's commit and its entry", PUT, after=False, when=puts("stop."), rare=True),
+        Step("between a lift's commit and its entry", DROP, after=False, when=puts("stop."), rare=True),
+        Step("before it asks for leases back", TAKE_BACK, after=False),
         *FOLLOWING,
         *RELAYING,
     ),

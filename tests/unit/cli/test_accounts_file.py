@@ -84,3 +84,26 @@ def test_limits_that_mean_the_same_are_the_same(one: dict[str, object], other: d
 )
 def test_limits_that_differ_are_set(one: dict[str, object], other: dict[str, object]) -> None:
     assert not same_limits(contract.Limits.model_validate(one), contract.Limits.model_validate(other))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "accounts: [{account_id: acme, users: {ann: {credit_limit_micro_usd: 5}}}]",
+        "accounts: [{account_id: acme, keys: {0123456789Ab: {credit_limit_micro_usd: 5}}}]",
+        "plans: [{name: pro, user_limits: {credit_limit_micro_usd: 5}}]",
+        "plans: [{name: pro, key_limits: {credit_limit_micro_usd: 5}}]",
+    ],
+)
+def test_a_limit_of_accounts_is_set_for_nobody_else(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RefusedHereError, match=r": credit_limit_micro_usd is for accounts only, not "):
+        read_file(file_of(tmp_path, text))
+
+
+def test_a_limit_of_accounts_is_theirs(tmp_path: Path) -> None:
+    limits = "{credit_limit_micro_usd: 5}"
+    text = f"plans: [{{name: pro, limits: {limits}}}]\naccounts: [{{account_id: acme, limits: {limits}}}]"
+
+    file = read_file(file_of(tmp_path, text))
+
+    assert file.plans[0].limits == file.accounts[0].limits == Limits(credit_limit_micro_usd=5)

@@ -2,7 +2,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from contracts.limits import Limits
+from contracts.limits import Alarms, Limits
 from services.cli.app import app
 from services.cli.limit_options import LIMITS, merged, read, without
 
@@ -38,12 +38,22 @@ def test_what_was_typed_becomes_limits() -> None:
         ({"prices_max": ["live=1.5"]}, "--prices-max.live"),
         ({"prices_max": ["live"]}, "such as live=1200"),
         ({"recipients": ["0xAA"]}, "--recipients.0"),
+        ({"alarms": ["spend_times=1"]}, "--alarms.spend-times: Input should be greater"),
+        ({"alarms": ["holds=spend,nothing"]}, "--alarms.holds.1"),
+        ({"alarms": ["nothing=1"]}, "such as spend_times=8"),
         ({"expires_at": "2031-05-17T08:30:00"}, "--expires-at: Input should have timezone"),
     ],
 )
 def test_what_is_no_limit_is_said_with_its_option(typed: dict[str, object], problem: str) -> None:
     with pytest.raises(typer.BadParameter, match=problem):
         read(typed)
+
+
+def test_alarms_are_typed_part_by_part() -> None:
+    typed = read({"alarms": ["spend_times=none", "network=off", "holds=recipient,spend"]})
+
+    assert typed.alarms == Alarms(spend_times=None, network=False, holds=["recipient", "spend"])
+    assert read({"alarms": ["holds="]}).alarms == Alarms()
 
 
 def test_what_is_not_typed_stays_as_it_was() -> None:

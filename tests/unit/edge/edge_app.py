@@ -34,6 +34,7 @@ from services.edge.gate import Gate
 from services.edge.networks import ClientAddresses, Networks
 from services.edge.parts import Parts
 from services.edge.rules import RuleBook
+from services.edge.sightings import Sightings
 from services.edge.tokens import SessionTokens
 from shared.clock import SetClock
 
@@ -152,7 +153,10 @@ class Edge:
         )
         book = RuleBook(self.rules)
         addresses = ClientAddresses(Networks(["10.0.0.0/8"]))
-        self.admission = Admission(authenticator, book, addresses, self.paces, self.clock)
+        self.sightings = Sightings(cast("Any", self.bus), self.clock)
+        self.admission = Admission(
+            authenticator, book, addresses, self.paces, sightings=self.sightings, clock=self.clock
+        )
         self._parts = Parts(
             client=cast("Any", self.bus),
             authenticator=authenticator,
@@ -160,6 +164,7 @@ class Edge:
             rules=book,
             tokens=self.tokens,
             gatherer=cast("Any", self.gatherer),
+            sightings=self.sightings,
             signatures=cast("Any", None),
             orchestrators=cast("Any", SimpleNamespace(find=lambda _: b"[]")),
             public_url=PUBLIC_URL,

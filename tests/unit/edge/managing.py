@@ -33,11 +33,14 @@ def managed(**options: Any) -> Edge:
         accounts.FindIdentity.subject: lambda asked: _identity(edge, asked["key_id"]),
         limits.SetLimits.subject: _view,
         limits.ReadLimits.subject: _view,
+        limits.EndToken.subject: _view,
         limits.AssignPlan.subject: _view,
         limits.SetTimeZone.subject: _view,
-        limits.SetPlan.subject: lambda asked: limits.PlanView.model_validate({**asked, "kind": "plan"}),
+        limits.SetPlan.subject: lambda asked: limits.PlanView.model_validate(
+            {**asked, "kind": "plan", "version": 3}
+        ),
         limits.ListPlans.subject: lambda _: limits.PlanPage(
-            plans=[limits.PlanView(name="pro", plan=limits.Plan(rank=7))]
+            plans=[limits.PlanView(name="pro", plan=limits.Plan(rank=7), version=2)]
         ),
         limits.GrantCredit.subject: _credit,
         limits.VoidCredit.subject: _credit,
@@ -103,6 +106,7 @@ def _view(data: dict[str, Any]) -> Message:
             "sessions": 2,
             "streams": 1,
             "suspended": False,
+            "version": 3 if "limits" in data else 2,
             "most_micro_usd": 5 if scope["user_id"] is scope["key_id"] is None else None,
         }
     )

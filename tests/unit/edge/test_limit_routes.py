@@ -1,5 +1,6 @@
 """`/v1` for limits, plans, credit, stops, the audit and whose key it is; quota and accounts are stand-ins."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -194,6 +195,19 @@ async def test_a_users_key_reads_its_own_user_and_itself_and_no_more(edge: Edge)
     assert await status(f"{base}/keys/000000000000/limits") == 403
     assert await status(LIMITS) == 403
     assert await status("/v1/accounts/other/users/ann/limits") == 404
+
+
+async def test_a_session_token_does_not_read_what_its_key_may_spend(edge: Edge) -> None:
+    key = edge.issue("acme")
+    assert edge.tokens is not None
+    token = edge.tokens.make(
+        account_id="acme", user_id="ann", key_id=key.key_id, lifetime=timedelta(hours=1), limited=False
+    )
+
+    answer = await send(edge, "GET", f"/v1/accounts/acme/keys/{key.key_id}/limits", token.text)
+
+    assert (answer.status, answer.json["code"]) == (403, "account_key_needed")
+    assert not asked(edge, limits.ReadLimits)
 
 
 async def test_a_foreign_key_answers_like_a_missing_one(edge: Edge) -> None:

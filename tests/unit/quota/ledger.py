@@ -18,6 +18,7 @@ from shared.money import Wei
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PAYER, OTHER = "0x" + "11" * 20, "0x" + "22" * 20
+RECIPIENT = "0x" + "33" * 20
 LIMIT = Wei(1000)
 AUTHOR = Author("admin", "test")
 
@@ -99,14 +100,16 @@ class Ledger:
     def pass_time(self, **parts: float) -> None:
         self.now += timedelta(**parts)
 
-    def paid(self, session: str, cost: int, *, made: int = 10, payer: str = PAYER) -> None:
+    def paid(
+        self, session: str, cost: int, *, made: int = 10, payer: str = PAYER, recipient: str = RECIPIENT
+    ) -> None:
         payment = PaymentSigned(
             account_id="account-1",
             session_id=session,
             user_id=None,
             app="app",
             job_type="live",
-            recipient="0x" + "22" * 20,
+            recipient=recipient,
             payer=payer,
             tickets=1,
             cost=cost,

@@ -198,6 +198,7 @@ def test_payments_of_two_payers_in_one_batch_go_to_their_pools(ledger: Ledger) -
                 "payer": payer,
                 "cost": str(cost),
                 "creation_round": 10,
+                "recipient": "0x" + "22" * 20,
             },
         )
         for position, (session, payer, cost) in enumerate(payments)
@@ -274,7 +275,7 @@ def test_a_batch_of_entries_is_one_event_a_budget(ledger: Ledger) -> None:
             previous_position=position,
             subject=PaymentSigned.subject,
             at=NOW,
-            event={**cost, "creation_round": 10},
+            event={**cost, "creation_round": 10, "recipient": "0x" + "22" * 20},
         )
         for position in range(100)
     ]

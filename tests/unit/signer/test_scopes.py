@@ -134,6 +134,20 @@ def test_an_expired_one_pays_nothing(
     assert (refusal.status, refusal.reason, str(refusal)) == (403, reason, f"this {level} has expired")
 
 
+@pytest.mark.parametrize("level", SCOPES)
+def test_requests_without_an_app_are_allowed_where_the_list_says_so(
+    bucket: RulesBucket, limited: Signer, quote: QuoteMaker, level: str
+) -> None:
+    bucket.limit(level, apps=[APP])
+    assert str(limited.refused(request(quote, app=""), **WHO)).startswith("app '' is not allowed")
+
+    bucket.limit(level, apps=[APP, ""])
+
+    assert limited.pay(request(quote, app="", manifest_id="5e6f7a8b"), **WHO)
+    assert limited.pay(request(quote), **WHO)
+    assert limited.refused(request(quote, app="another"), **WHO).status == 403
+
+
 def test_the_scope_is_asked_after_what_cannot_be_read_and_before_what_cannot_be_signed(
     bucket: RulesBucket, limited: Signer, quote: QuoteMaker
 ) -> None:
