@@ -9,7 +9,7 @@ from eventsourcing.persistence import IntegrityError, PersistenceError
 from eventsourcing.utils import EnvType, retry
 
 from services.accounts.directory import AccountRow, Directory, IdentityRow, KeyRow
-from services.accounts.domain import UNSAID, Account, AccountNotFound, ApiKey, Author, KeyNotFound
+from services.accounts.domain.accounts import UNSAID, Account, AccountNotFound, ApiKey, Author, KeyNotFound
 from services.accounts.outbox import public_of
 from shared.audit import Audit
 from shared.store import EventSourced

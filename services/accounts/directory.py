@@ -13,7 +13,7 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composed, Identifier
 
-from services.accounts.domain import Account, ApiKey
+from services.accounts.domain.accounts import Account, ApiKey
 from shared.audit import CREATE_AUDIT_TABLE
 from shared.store import Effect, EventSourced, ThinRecorder
 

@@ -26,7 +26,7 @@ from contracts.audit import AuditPage, ReadAudit, read_audit_subject
 from contracts.message import LogPage, ReadLog, read_log_subject
 from services.accounts.application import Accounts
 from services.accounts.directory import AccountRow, KeyRow
-from services.accounts.domain import Author
+from services.accounts.domain.accounts import Author
 from services.accounts.identities import Identities, to_identity
 from shared.clock import Clock
 from shared.log import PublicLog

@@ -9,7 +9,7 @@ from eventsourcing.persistence import Mapper, Notification
 
 from contracts import accounts as contract
 from contracts.message import Event
-from services.accounts.domain import Account, ApiKey
+from services.accounts.domain.accounts import Account, ApiKey
 
 CONTRACTS: dict[type[DomainEventProtocol[UUID]], type[Event]] = {
     Account.Opened: contract.AccountOpened,

@@ -11,7 +11,7 @@ import structlog
 from contracts.accounts import AccountResumed, AccountSuspended, ApiKeyRevoked
 from contracts.message import LogEntry
 from services.accounts.application import Accounts
-from services.accounts.domain import AccountNotFound, Author, KeyNotFound
+from services.accounts.domain.accounts import AccountNotFound, Author, KeyNotFound
 from shared.clock import Clock
 from shared.relay import Recover
 

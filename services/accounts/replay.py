@@ -3,7 +3,7 @@
 import sys
 
 from services.accounts.directory import CREATE_TABLES, AccountRow, KeyRow
-from services.accounts.domain import Account, ApiKey
+from services.accounts.domain.accounts import Account, ApiKey
 from services.accounts.outbox import AccountsOutbox, public_of
 from shared.audit import AUDIT_TABLE, with_audit
 from shared.replay import Replay, main

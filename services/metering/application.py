@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol
 
 from eventsourcing.utils import EnvType
 
-from services.metering.domain import Span, Usage, UsageBatch
+from services.metering.domain.usage import Span, Usage, UsageBatch
 from shared.store import Effect, EventSourced
 
 

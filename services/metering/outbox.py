@@ -7,7 +7,7 @@ from eventsourcing.persistence import Notification
 
 from contracts.metering import UsageRecorded
 from services.metering.application import Metering
-from services.metering.domain import UsageBatch
+from services.metering.domain.usage import UsageBatch
 
 
 class MeteringOutbox:

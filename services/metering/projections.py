@@ -6,7 +6,7 @@ from psycopg import Connection, Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
-from services.metering.domain import (
+from services.metering.domain.usage import (
     HOUR_MICROSECONDS,
     Hour,
     SessionChange,

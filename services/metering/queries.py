@@ -17,7 +17,7 @@ from contracts.metering import (
     UsagePage,
     UsageRow,
 )
-from services.metering.domain import EPOCH, ToldBy, whole_wei
+from services.metering.domain.usage import EPOCH, ToldBy, whole_wei
 from shared.money import CERTAIN
 from shared.refusal import Refused
 

@@ -9,7 +9,7 @@ from psycopg import Connection
 from psycopg.rows import DictRow
 from psycopg.sql import Identifier
 
-from services.metering.domain import UsageBatch
+from services.metering.domain.usage import UsageBatch
 from services.metering.projections import CREATE_TABLES, TABLES, UsageTables
 from shared.folding import Events
 from shared.replay import Replay, main

@@ -8,7 +8,7 @@ from psycopg.rows import DictRow
 
 from services.accounts.application import Accounts
 from services.accounts.directory import AccountRow, IdentityRow, KeyRow
-from services.accounts.domain import (
+from services.accounts.domain.accounts import (
     AccountIdTaken,
     AccountNotFound,
     AccountSuspended,

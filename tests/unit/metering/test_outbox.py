@@ -9,7 +9,7 @@ from eventsourcing.persistence import Notification
 
 from contracts.metering import UsageRecorded
 from services.metering.application import Metering
-from services.metering.domain import Hour, Sums, UsageBatch, rollup, session_changes
+from services.metering.domain.usage import Hour, Sums, UsageBatch, rollup, session_changes
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import usage_tables
 
