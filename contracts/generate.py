@@ -23,10 +23,12 @@ from contracts import (
     hooks,
     limits,
     message,
+    metered_streams,
     metering,
     quota,
     signer,
     stream_starts,
+    webhooks_in,
 )
 from contracts.message import CHECKSUM_HEADER, Command, Event, Message
 from contracts.streams import DEAD_LETTERS, DEAD_SUBJECT, PUBLISHERS, stream_of
@@ -40,10 +42,12 @@ MODULES = (
     hooks,
     limits,
     message,
+    metered_streams,
     metering,
     quota,
     signer,
     stream_starts,
+    webhooks_in,
 )
 VERSION = "1.0.0"
 
