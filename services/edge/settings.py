@@ -13,7 +13,7 @@ from services.edge.caps import Pace
 from services.edge.tokens import SessionTokens
 from shared.settings import BusSettings
 
-TOKEN_KEYS = re.compile(r"([0-9a-f]{64}(,[0-9a-f]{64})*)?")
+KEYS = re.compile(r"([0-9a-f]{64}(,[0-9a-f]{64})*)?")
 
 
 def _origin(url: str) -> str:
@@ -30,8 +30,8 @@ def _networks(text: str) -> str:
     return text
 
 
-def _token_keys(text: SecretStr) -> SecretStr:
-    if not TOKEN_KEYS.fullmatch(text.get_secret_value()):
+def _keys(text: SecretStr) -> SecretStr:
+    if not KEYS.fullmatch(text.get_secret_value()):
         raise ValueError("must be keys of 64 hex digits, several by commas")
     return text
 
@@ -56,7 +56,9 @@ class Settings(BusSettings):
     unknown_burst: int = Field(default=100, ge=1)
     payments_per_second_per_key: int = Field(default=2_000, ge=0)  # of this process; 0: no cap
     # In hex, several by commas: the first signs session tokens, all verify. None: there are no tokens.
-    token_keys: Annotated[SecretStr, AfterValidator(_token_keys)] = SecretStr("")
+    token_keys: Annotated[SecretStr, AfterValidator(_keys)] = SecretStr("")
+    # In hex, several by commas: the first makes secrets of hooks, all verify. None: there are no hooks.
+    hook_keys: Annotated[SecretStr, AfterValidator(_keys)] = SecretStr("")
     token_issuer: Annotated[str, AfterValidator(_origin)] | None = None  # None: the public URL
 
     def administrators(self) -> frozenset[str]:
@@ -73,10 +75,17 @@ class Settings(BusSettings):
         )
 
     def session_tokens(self) -> SessionTokens | None:
-        keys = [bytes.fromhex(key) for key in self.token_keys.get_secret_value().split(",") if key]
+        keys = _read_keys(self.token_keys)
         if not keys:
             return None
         return SessionTokens(keys, issuer=self.token_issuer or self.public_url, clock=self.clock())
 
     def hook_secrets(self) -> frozenset[str]:
         return frozenset(filter(None, self.hook_secret_hashes.split(",")))
+
+    def keys_of_hooks(self) -> list[bytes]:
+        return _read_keys(self.hook_keys)
+
+
+def _read_keys(text: SecretStr) -> list[bytes]:
+    return [bytes.fromhex(key) for key in text.get_secret_value().split(",") if key]

@@ -30,7 +30,9 @@ from services.edge.admission import Admission, Paces
 from services.edge.api import make_app
 from services.edge.auth import Authenticator
 from services.edge.caps import Pace
+from services.edge.delivery_line import DeliveryLine
 from services.edge.gate import Gate
+from services.edge.hook_book import HookBook
 from services.edge.networks import ClientAddresses, Networks
 from services.edge.parts import Parts
 from services.edge.rules import RuleBook
@@ -132,6 +134,7 @@ class Edge:
     token_keys: tuple[bytes, ...] = (b"t" * 32,)
     administrators: frozenset[str] = frozenset()
     hook_secrets: frozenset[str] = frozenset()
+    hook_keys: tuple[bytes, ...] = (b"h" * 32,)
     identities: FakeBucket = field(default_factory=FakeBucket)
     rules: FakeBucket = field(default_factory=FakeBucket)
     asked: list[str] = field(default_factory=list)
@@ -160,6 +163,8 @@ class Edge:
             rules=book,
             tokens=self.tokens,
             gatherer=cast("Any", self.gatherer),
+            deliveries=DeliveryLine(cast("Any", self.bus)),
+            hooks=HookBook(self.identities, self.hook_keys),
             signatures=cast("Any", None),
             orchestrators=cast("Any", SimpleNamespace(find=lambda _: b"[]")),
             public_url=PUBLIC_URL,

@@ -56,5 +56,5 @@ def test_what_is_written_today_is_what_was_written_then(metering: Metering, stor
     assert zlib.decompress(metering.mapper.to_stored_event(recorded).state) == GOLDEN
 
 
-def test_only_batches_are_public() -> None:
-    assert MeteringOutbox.topics == ("metering.usage_recorded",)
+def test_batches_and_assignments_are_public() -> None:
+    assert MeteringOutbox.topics == ("metering.usage_recorded", "metering.stream_assigned")
