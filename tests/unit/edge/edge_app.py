@@ -135,6 +135,7 @@ class Edge:
     administrators: frozenset[str] = frozenset()
     hook_secrets: frozenset[str] = frozenset()
     hook_keys: tuple[bytes, ...] = (b"h" * 32,)
+    delivery_line: dict[str, Any] = field(default_factory=dict)
     identities: FakeBucket = field(default_factory=FakeBucket)
     rules: FakeBucket = field(default_factory=FakeBucket)
     asked: list[str] = field(default_factory=list)
@@ -142,6 +143,7 @@ class Edge:
 
     def __post_init__(self) -> None:
         self.bus, self.gatherer = FakeBus(self.rules), FakeGatherer()
+        self.deliveries = DeliveryLine(cast("Any", self.bus), **self.delivery_line)
         self.tokens = (
             SessionTokens(self.token_keys, issuer=PUBLIC_URL, clock=self.clock) if self.token_keys else None
         )
@@ -163,7 +165,7 @@ class Edge:
             rules=book,
             tokens=self.tokens,
             gatherer=cast("Any", self.gatherer),
-            deliveries=DeliveryLine(cast("Any", self.bus)),
+            deliveries=self.deliveries,
             hooks=HookBook(self.identities, self.hook_keys),
             signatures=cast("Any", None),
             orchestrators=cast("Any", SimpleNamespace(find=lambda _: b"[]")),
