@@ -1,6 +1,5 @@
 """What the edge is told by its environment."""
 
-import re
 from ipaddress import ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -11,9 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from services.edge.admission import BURST_SECONDS, Paces
 from services.edge.caps import Pace
 from services.edge.tokens import SessionTokens
-from shared.settings import BusSettings
-
-KEYS = re.compile(r"([0-9a-f]{64}(,[0-9a-f]{64})*)?")
+from shared.settings import BusSettings, HexKeys, read_keys
 
 
 def _origin(url: str) -> str:
@@ -27,12 +24,6 @@ def _origin(url: str) -> str:
 def _networks(text: str) -> str:
     for network in filter(None, text.split(",")):
         ip_network(network.strip())  # raises ValueError with what is wrong
-    return text
-
-
-def _keys(text: SecretStr) -> SecretStr:
-    if not KEYS.fullmatch(text.get_secret_value()):
-        raise ValueError("must be keys of 64 hex digits, several by commas")
     return text
 
 
@@ -56,9 +47,9 @@ class Settings(BusSettings):
     unknown_burst: int = Field(default=100, ge=1)
     payments_per_second_per_key: int = Field(default=2_000, ge=0)  # of this process; 0: no cap
     # In hex, several by commas: the first signs session tokens, all verify. None: there are no tokens.
-    token_keys: Annotated[SecretStr, AfterValidator(_keys)] = SecretStr("")
+    token_keys: HexKeys = SecretStr("")
     # In hex, several by commas: the first makes secrets of hooks, all verify. None: there are no hooks.
-    hook_keys: Annotated[SecretStr, AfterValidator(_keys)] = SecretStr("")
+    hook_keys: HexKeys = SecretStr("")
     token_issuer: Annotated[str, AfterValidator(_origin)] | None = None  # None: the public URL
 
     def administrators(self) -> frozenset[str]:
@@ -75,7 +66,7 @@ class Settings(BusSettings):
         )
 
     def session_tokens(self) -> SessionTokens | None:
-        keys = _read_keys(self.token_keys)
+        keys = read_keys(self.token_keys)
         if not keys:
             return None
         return SessionTokens(keys, issuer=self.token_issuer or self.public_url, clock=self.clock())
@@ -84,8 +75,4 @@ class Settings(BusSettings):
         return frozenset(filter(None, self.hook_secret_hashes.split(",")))
 
     def keys_of_hooks(self) -> list[bytes]:
-        return _read_keys(self.hook_keys)
-
-
-def _read_keys(text: SecretStr) -> list[bytes]:
-    return [bytes.fromhex(key) for key in text.get_secret_value().split(",") if key]
+        return read_keys(self.hook_keys)
