@@ -33,6 +33,8 @@ from shared.relay import Relay
 from shared.service import Task, serve, store_answers
 from shared.store import ThinRecorder, postgres_env
 
+CONSUMERS_BY_PUBLISHER = {each.publisher: each for each in CONSUMERS if each.service == SERVICE}
+
 
 def inboxes(metering: Metering, streaming: Streaming, clock: Clock, client: Client) -> list[Inbox]:
     """The logs metering follows, and what it reads of each."""
@@ -40,8 +42,10 @@ def inboxes(metering: Metering, streaming: Streaming, clock: Clock, client: Clie
         entries.PUBLISHER: (handlers.recording(metering, clock), entries.READS),
         deliveries.PUBLISHER: (stream_handlers.following(streaming, clock), deliveries.READS),
     }
-    mine = [consumer for consumer in CONSUMERS if consumer.service == SERVICE]
-    return [Inbox(consumer, client, metering, *follows[consumer.publisher]) for consumer in mine]
+    return [
+        Inbox(CONSUMERS_BY_PUBLISHER[publisher], client, metering, *read)
+        for publisher, read in follows.items()
+    ]
 
 
 def answering(

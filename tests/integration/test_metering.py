@@ -103,7 +103,9 @@ class World:
 
     def _position(self) -> object:
         with suppress(psycopg.errors.UndefinedTable):
-            for row in self.rows("SELECT position FROM metering.positions"):
+            for row in self.rows(
+                "SELECT position FROM metering.positions WHERE reader = 'metering-record-usage'"
+            ):
                 return row[0]
         return None
 

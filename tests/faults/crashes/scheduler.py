@@ -46,8 +46,12 @@ from tests.quotes import L1_BLOCK, ROUND
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PAYER = "0x" + KEY.address.hex()
 SERVICES: tuple[type[Process], ...] = (Signer, QuotaProcess, MeteringProcess, AccountsProcess, WatcherProcess)
-FOLLOWING = tuple(consumer for consumer in CONSUMERS if consumer.service in {"quota", "metering"})
 RELAYED = ("signer", "accounts", "deposit_watcher")
+FOLLOWING = tuple(
+    consumer
+    for consumer in CONSUMERS
+    if consumer.service in {"quota", "metering"} and consumer.publisher in RELAYED
+)
 ACCOUNTS = 4
 CUSTOMERS = 10
 PASSED_MEANS = (6.0, 10.0, 20.0)  # points a process passes before it dies, in one world or another
