@@ -17,6 +17,7 @@ from shared.bus import ServiceUnavailableError
 log = structlog.get_logger()
 
 SIGNATURE = b"livepeer-signature"
+CHALLENGE = {"WWW-Authenticate": "Livepeer-Signature"}
 RETRY_SECONDS = 5
 SIGNED = Depends(
     APIKeyHeader(
@@ -76,7 +77,7 @@ async def _read(hook_id: str, request: Request, parts: TheParts) -> Delivery | N
         request.scope["account_id"] = hook.account_id
         return to_delivery(read_event(body, signature, now), hook, body, now)
     except Forged as forged:
-        raise Refused(401, "delivery_refused", str(forged)) from forged
+        raise Refused(401, "delivery_refused", str(forged), headers=CHALLENGE) from forged
     except Malformed as malformed:
         raise Refused(400, "malformed_delivery", str(malformed), errors=malformed.fields) from malformed
     except HooksUnknownError as problem:
