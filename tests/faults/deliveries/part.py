@@ -79,10 +79,14 @@ def _rows(metering: Metering, table: str) -> list[DictRow]:
 
 
 def _without_order(tables: Tables) -> Tables:
-    """Without what tells when we heard of it: the first moment, and which hours were over by then."""
+    """Without what tells when we heard of it: the first moment, and which hours had time for a while."""
     heard = {"opened_at", "late_ms"}
     return {
-        table: [{name: value for name, value in row.items() if name not in heard} for row in rows]
+        table: [
+            {name: value for name, value in row.items() if name not in heard}
+            for row in rows
+            if row.get("ms") != 0
+        ]
         for table, rows in tables.items()
     }
 
