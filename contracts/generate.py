@@ -20,13 +20,16 @@ from contracts import (
     audit,
     deposit_watcher,
     discovery,
+    hooks,
     key_watch,
     limits,
     message,
+    metered_streams,
     metering,
     quota,
     signer,
     stream_starts,
+    webhooks_in,
 )
 from contracts.message import CHECKSUM_HEADER, Command, Event, Message
 from contracts.streams import DEAD_LETTERS, DEAD_SUBJECT, PUBLISHERS, stream_of
@@ -37,13 +40,16 @@ MODULES = (
     audit,
     deposit_watcher,
     discovery,
+    hooks,
     key_watch,
     limits,
     message,
+    metered_streams,
     metering,
     quota,
     signer,
     stream_starts,
+    webhooks_in,
 )
 VERSION = "1.0.0"
 

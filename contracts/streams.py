@@ -38,6 +38,7 @@ class Consumer:
 
 CONSUMERS = (
     Consumer("metering", "signer", "record-usage"),
+    Consumer("metering", "quota", "follow-streams"),
     Consumer("quota", "signer", "follow-spend"),
     Consumer("quota", "accounts", "follow-accounts"),
     Consumer("quota", "deposit_watcher", "follow-funds"),
@@ -73,14 +74,18 @@ COMMANDS = {
     "discovery": ("cmd.signer.sign_orchestrator_info.v1",),
     # What an operator decides, and reads; nothing of what gateways and services ask for themselves.
     "cli": (
+        "cmd.accounts.add_hook.v1",
         "cmd.accounts.get_account.v1",
         "cmd.accounts.issue_api_key.v1",
         "cmd.accounts.list_accounts.v1",
         "cmd.accounts.list_api_keys.v1",
+        "cmd.accounts.list_hooks.v1",
         "cmd.accounts.open_account.v1",
         "cmd.accounts.read_audit.v1",
+        "cmd.accounts.remove_hook.v1",
         "cmd.accounts.resume_account.v1",
         "cmd.accounts.revoke_api_key.v1",
+        "cmd.accounts.rotate_hook.v1",
         "cmd.accounts.set_payer.v1",
         "cmd.accounts.suspend_account.v1",
         "cmd.deposit_watcher.read_redemptions.v1",

@@ -63,18 +63,25 @@ class Events:
             self.meter.count()
             yield row["notification_id"], self.domain_event(_stored(row))
 
-    def by_aggregate(self, connection: Connection[DictRow]) -> Iterator[StoredEvent]:
+    def by_aggregate(
+        self, connection: Connection[DictRow], topics: Sequence[str] | None = None
+    ) -> Iterator[StoredEvent]:
         query = SQL(
             "SELECT originator_id, originator_version, topic, state FROM {}"
-            " ORDER BY originator_id, originator_version"
+            " WHERE %s::text[] IS NULL OR topic = ANY(%s) ORDER BY originator_id, originator_version"
         ).format(self._table)
-        for row in _rows(connection, query, (), EVENTS_PAGE):
+        for row in _rows(connection, query, _both(topics), EVENTS_PAGE):
             self.meter.count()
             yield _stored(row)
 
-    def changed(self, connection: Connection[DictRow], after: int) -> list[UUID]:
-        query = SQL("SELECT DISTINCT originator_id FROM {} WHERE notification_id > %s").format(self._table)
-        return [row["originator_id"] for row in connection.execute(query, (after,))]
+    def changed(
+        self, connection: Connection[DictRow], after: int, topics: Sequence[str] | None = None
+    ) -> list[UUID]:
+        query = SQL(
+            "SELECT DISTINCT originator_id FROM {}"
+            " WHERE notification_id > %s AND (%s::text[] IS NULL OR topic = ANY(%s))"
+        ).format(self._table)
+        return [row["originator_id"] for row in connection.execute(query, (after, *_both(topics)))]
 
     def of(
         self, connection: Connection[DictRow], aggregate_id: UUID, after_version: int
@@ -124,7 +131,8 @@ class ByAggregate:
     """Fills tables whose rows are each told by one aggregate.
 
     The first time all aggregates are folded, then those that went on since. `start` gives an empty
-    fold by the aggregate's first event, or None if no row is told by it.
+    fold by the aggregate's first event, or None if no row is told by it. Where `topics` are named,
+    they are all of those aggregates', and other events are not looked at.
     """
 
     def __init__(
@@ -132,10 +140,12 @@ class ByAggregate:
         events: Events,
         start: Callable[[DomainEvent], Fold | None],
         write: Callable[[Cursor[DictRow], Sequence[Fold]], None],
+        topics: Sequence[str] | None = None,
     ) -> None:
         self._events = events
         self._start = start
         self._write = write
+        self._topics = topics
         self._position = 0
         self._kept: dict[UUID, tuple[int, Fold]] = {}
 
@@ -152,14 +162,14 @@ class ByAggregate:
         return True
 
     def _all(self, connection: Connection[DictRow]) -> Iterator[Fold]:
-        stored_events = self._events.by_aggregate(connection)
+        stored_events = self._events.by_aggregate(connection, self._topics)
         for _, group in groupby(stored_events, key=attrgetter("originator_id")):
             _, fold = self._fold(group, None)
             if fold is not None:
                 yield fold
 
     def _changed(self, connection: Connection[DictRow], after: int) -> Iterator[Fold]:
-        for aggregate_id in self._events.changed(connection, after):
+        for aggregate_id in self._events.changed(connection, after, self._topics):
             version, fold = self._kept.pop(aggregate_id, (0, None))
             last, fold = self._fold(self._events.of(connection, aggregate_id, version), fold)
             if fold is not None:
@@ -241,6 +251,11 @@ def _rows(
     with connection.cursor(f"rows_{id(query)}") as cursor:
         cursor.itersize = page
         yield from cursor.execute(query, params)
+
+
+def _both(topics: Sequence[str] | None) -> tuple[list[str] | None, list[str] | None]:
+    told = list(topics) if topics is not None else None
+    return told, told
 
 
 def _stored(row: DictRow) -> StoredEvent:

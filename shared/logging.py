@@ -1,8 +1,8 @@
 """Structured logs, one JSON object a line: an event name, and data by key.
 
 Secrets never get here as keys or values that are theirs. What looks like one by its key is cut; and
-what looks like a credential by itself, wherever it stands: an API key, a session token (a JWT), an SDK
-token, which holds one of them.
+what looks like a credential by itself, wherever it stands: an API key, a hook's secret, a session token
+(a JWT), an SDK token, which holds one of them.
 """
 
 import logging
@@ -17,8 +17,9 @@ import structlog
 from pydantic_core import PydanticSerializationError, to_json
 
 SECRET_WORDS = ("secret", "password", "authorization", "signature", "private", "api_key", "dsn", "pepper")
-KEY, BASE64_OF_OBJECT = "lpch_", "eyJ"  # how an API key begins, and JSON in base64
-CREDENTIAL = re.compile(r"lpch_[0-9A-Za-z]{12}_[0-9A-Za-z]+|eyJ[0-9A-Za-z_+/=.-]{20,}")
+# How an API key and a hook's secret begin, and JSON in base64.
+BEGINNINGS = ("lpch_", "whsec_", "eyJ")
+CREDENTIAL = re.compile(r"whsec_[0-9a-f]+|lpch_[0-9A-Za-z]{12}_[0-9A-Za-z]+|eyJ[0-9A-Za-z_+/=.-]{20,}")
 
 
 def configure(service: str, level: str) -> None:
@@ -59,7 +60,7 @@ def _to_json(event: Any, **_: Any) -> str:
         line = to_json(event, fallback=repr).decode()
     except PydanticSerializationError:  # bytes or text that no JSON can hold
         line = repr(event)
-    if KEY in line or BASE64_OF_OBJECT in line:
+    if any(beginning in line for beginning in BEGINNINGS):
         return CREDENTIAL.sub("[cut]", line)
     return line
 

@@ -1,5 +1,6 @@
 """What every service is told by its environment: `SERVICE_NOUN_UNIT`."""
 
+import re
 from datetime import timedelta
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -10,6 +11,8 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.clock import Clock
+
+HEX_KEYS = re.compile(r"([0-9a-f]{64}(,[0-9a-f]{64})*)?")
 
 # Both are read here first: the drivers' own errors quote what they do not understand, passwords as well.
 
@@ -40,6 +43,17 @@ def _postgres_dsn(text: SecretStr) -> SecretStr:
     return text
 
 
+def _hex_keys(text: SecretStr) -> SecretStr:
+    if not HEX_KEYS.fullmatch(text.get_secret_value()):
+        raise ValueError("must be keys of 64 hex digits, several by commas")
+    return text
+
+
+def read_keys(text: SecretStr) -> list[bytes]:
+    return [bytes.fromhex(key) for key in text.get_secret_value().split(",") if key]
+
+
+type HexKeys = Annotated[SecretStr, AfterValidator(_hex_keys)]  # empty: none
 type NatsUrl = Annotated[SecretStr, AfterValidator(_nats_url)]
 type PostgresDsn = Annotated[SecretStr, AfterValidator(_postgres_dsn)]
 

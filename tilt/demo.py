@@ -72,6 +72,7 @@ def environment(world: World, customer: Customer) -> dict[str, str]:
         "HOOK_SECRET": world.hook_secret,
         "CLEARINGHOUSE_NATS_URL": world.nats_url("cli"),
         "CLEARINGHOUSE_KEY_PEPPER": world.slot.secret("key-pepper"),
+        "CLEARINGHOUSE_HOOK_KEYS": world.hook_key,
         "CLEARINGHOUSE_PUBLIC_URL": world.public_url,
     }
 

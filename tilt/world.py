@@ -90,6 +90,7 @@ class World:
         self.chain_directory = slot.directory / "chain"
         self.admin_key = slot.secret("admin-key")
         self.hook_secret = slot.secret("hook")  # shown by go-livepeer's signers
+        self.hook_key = _sha256(slot.secret("hook-key"))  # of which Livepeer Studio's secrets are made
         self.payer_key_paths = [self._key("payer"), self._key("payer-2")]  # the first is the default
         self.orchestrator_key_path = self._key("orchestrator")
         self.payers = [_address_of(path) for path in self.payer_key_paths]
@@ -289,6 +290,7 @@ class World:
                 ADMIN_KEY_HASHES=_sha256(self.admin_key),
                 HOOK_SECRET_HASHES=_sha256(self.hook_secret),
                 TOKEN_KEYS=_sha256(self.slot.secret("token-key")),
+                HOOK_KEYS=self.hook_key,
                 TOKEN_ISSUER=self.public_urls[0],  # a token of one edge is good at the other
                 SIGNER_PARTITIONS=str(self.options.replicas),
                 UNKNOWN_PER_SECOND=str(self.options.unknown_per_second),

@@ -1,15 +1,16 @@
-"""The use cases of accounts: open, suspend and resume; choose the payer; issue and revoke keys."""
+"""The use cases of accounts: open, suspend and resume; choose the payer; keys; hooks."""
 
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from eventsourcing.application import AggregateNotFoundError
 from eventsourcing.persistence import IntegrityError, PersistenceError
 from eventsourcing.utils import EnvType, retry
 
-from services.accounts.directory import AccountRow, Directory, IdentityRow, KeyRow
-from services.accounts.domain import UNSAID, Account, AccountNotFound, ApiKey, Author, KeyNotFound
+from services.accounts.directory import AccountRow, Directory, HookRow, IdentityRow, KeyRow, Row
+from services.accounts.domain.accounts import UNSAID, Account, AccountNotFound, ApiKey, Author, KeyNotFound
+from services.accounts.domain.hook import Hook, HookNotFound
 from services.accounts.outbox import public_of
 from shared.audit import Audit
 from shared.store import EventSourced
@@ -113,6 +114,42 @@ class Accounts(EventSourced):
                 self._save(key, rows=[KeyRow.of(key)], at=at)
             return KeyRow.of(key)
 
+    @decided_again
+    def add_hook(self, *, account_id: str, hook_id: str, at: datetime, by: Author = UNSAID) -> HookRow:
+        with self._turn:
+            account = self._get_account(account_id)
+            if (hook := self._find_hook(hook_id)) is not None:
+                hook.require_same(account_id=account_id)
+                return HookRow.of(hook)
+            hook = Hook.add(account_id=account_id, hook_id=hook_id, at=at, by=by)
+            account.admit_hook(at=at)
+            self._save(account, hook, rows=[AccountRow.of(account), HookRow.of(hook)], at=at)
+            return HookRow.of(hook)
+
+    @decided_again
+    def rotate_hook(
+        self, *, account_id: str, hook_id: str, overlap: timedelta, at: datetime, by: Author = UNSAID
+    ) -> HookRow:
+        with self._turn:
+            hook = self._get_hook(account_id, hook_id)
+            hook.rotate(overlap, at=at, by=by)
+            self._save(hook, rows=[HookRow.of(hook)], at=at)
+            return HookRow.of(hook)
+
+    @decided_again
+    def remove_hook(self, *, account_id: str, hook_id: str, at: datetime, by: Author = UNSAID) -> HookRow:
+        with self._turn:
+            account, hook = self._get_account(account_id), self._get_hook(account_id, hook_id)
+            hook.remove(at=at, by=by)
+            if hook.pending_events:
+                account.dismiss_hook(at=at)
+                self._save(account, hook, rows=[AccountRow.of(account), HookRow.of(hook)], at=at)
+            return HookRow.of(hook)
+
+    def hooks(self, account_id: str) -> list[HookRow]:
+        self.account(account_id)
+        return [row for row in self._directory.hooks(account_id) if not row.removed]
+
     def account(self, account_id: str) -> AccountRow:
         row = self._directory.account(account_id)
         if row is None:
@@ -152,12 +189,25 @@ class Accounts(EventSourced):
             return None
         return key
 
+    def _find_hook(self, hook_id: str) -> Hook | None:
+        try:
+            hook: Hook = self.repository.get(Hook.create_id(hook_id))
+        except AggregateNotFoundError:
+            return None
+        return hook
+
+    def _get_hook(self, account_id: str, hook_id: str) -> Hook:
+        hook = self._find_hook(hook_id)
+        if hook is None or hook.account_id != account_id:
+            raise HookNotFound(hook_id)
+        return hook
+
     def _save_account(self, account: Account, *, at: datetime) -> AccountRow:
         if account.pending_events:
             self._save(account, rows=[AccountRow.of(account)], at=at)
         return AccountRow.of(account)
 
-    def _save(self, *aggregates: Account | ApiKey, rows: list[AccountRow | KeyRow], at: datetime) -> None:
+    def _save(self, *aggregates: Account | ApiKey | Hook, rows: list[Row], at: datetime) -> None:
         """Save events and rows together. After a failure the next use reads from the store."""
         events = [public_of(stored) for aggregate in aggregates for stored in aggregate.pending_events]
         try:

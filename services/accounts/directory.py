@@ -1,4 +1,4 @@
-"""The directory: accounts and keys as rows, so that they can be listed.
+"""The directory: accounts, keys and hooks as rows, so that they can be listed.
 
 Each row is a function of its aggregate alone, written in the transaction of its events. It can be
 dropped and written again from the log (`python -m services.accounts.replay`).
@@ -13,7 +13,8 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composed, Identifier
 
-from services.accounts.domain import Account, ApiKey
+from services.accounts.domain.accounts import Account, ApiKey
+from services.accounts.domain.hook import Hook
 from shared.audit import CREATE_AUDIT_TABLE
 from shared.store import Effect, EventSourced, ThinRecorder
 
@@ -28,6 +29,10 @@ CREATE TABLE IF NOT EXISTS {schema}.api_keys (
     issued_at timestamptz NOT NULL, changed_at timestamptz NOT NULL);
 ALTER TABLE {schema}.api_keys ADD COLUMN IF NOT EXISTS payer text;
 CREATE INDEX IF NOT EXISTS api_keys_by_account ON {schema}.api_keys (account_id, key_id);
+CREATE TABLE IF NOT EXISTS {schema}.hooks (
+    hook_id text COLLATE "C" PRIMARY KEY, account_id text COLLATE "C" NOT NULL, version integer NOT NULL,
+    previous_until_at timestamptz, removed boolean NOT NULL, added_at timestamptz NOT NULL);
+CREATE INDEX IF NOT EXISTS hooks_by_account ON {schema}.hooks (account_id, added_at);
 """
 CREATE_TABLES = CREATE_DIRECTORY_TABLES + CREATE_AUDIT_TABLE
 PUT_ACCOUNT = """
@@ -40,6 +45,11 @@ INSERT INTO {schema}.api_keys
     (key_id, account_id, user_id, secret_hash, revoked, issued_at, changed_at, payer)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (key_id) DO UPDATE SET
     revoked = excluded.revoked, changed_at = excluded.changed_at, payer = excluded.payer
+"""
+PUT_HOOK = """
+INSERT INTO {schema}.hooks (hook_id, account_id, version, previous_until_at, removed, added_at)
+VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (hook_id) DO UPDATE SET version = excluded.version,
+    previous_until_at = excluded.previous_until_at, removed = excluded.removed
 """
 IDENTITIES = """
 SELECT key_id, account_id, user_id, secret_hash, revoked, suspended, api_keys.payer
@@ -88,6 +98,31 @@ class KeyRow:
 
 
 @dataclass(frozen=True, slots=True)
+class HookRow:
+    hook_id: str
+    account_id: str
+    version: int
+    previous_until_at: datetime | None
+    removed: bool
+    added_at: datetime
+
+    @classmethod
+    def of(cls, hook: Hook) -> "HookRow":
+        return cls(
+            hook.hook_id,
+            hook.account_id,
+            hook.version,
+            hook.previous_until_at,
+            hook.removed,
+            hook.created_on,
+        )
+
+
+type Row = AccountRow | KeyRow | HookRow
+PUTS = {AccountRow: PUT_ACCOUNT, KeyRow: PUT_KEY, HookRow: PUT_HOOK}
+
+
+@dataclass(frozen=True, slots=True)
 class IdentityRow:
     """A key as the edge has to know it, its account's state included."""
 
@@ -101,9 +136,9 @@ class IdentityRow:
 
 
 class Directory(Protocol):
-    """Rows of accounts and keys. `record` makes the effect that writes them with their events."""
+    """Rows of accounts, keys and hooks. `record` makes the effect that writes them with their events."""
 
-    def record(self, *rows: AccountRow | KeyRow) -> Effect: ...
+    def record(self, *rows: Row) -> Effect: ...
 
     def account(self, account_id: str) -> AccountRow | None: ...
 
@@ -115,6 +150,10 @@ class Directory(Protocol):
 
     def identities(self, account_id: str | None = None) -> list[IdentityRow]:
         """Of one account, or all there are."""
+        ...
+
+    def hooks(self, account_id: str | None = None) -> list[HookRow]:
+        """Of one account, or all there are; removed ones too."""
         ...
 
 
@@ -129,11 +168,10 @@ class PostgresDirectory:
         with self._datastore.get_connection() as connection:
             connection.execute(self._sql(CREATE_TABLES))
 
-    def record(self, *rows: AccountRow | KeyRow) -> Effect:
+    def record(self, *rows: Row) -> Effect:
         def effect(cursor: Cursor[DictRow]) -> None:
             for row in rows:
-                put = PUT_ACCOUNT if isinstance(row, AccountRow) else PUT_KEY
-                cursor.execute(self._sql(put), astuple(row))
+                cursor.execute(self._sql(PUTS[type(row)]), astuple(row))
 
         return effect
 
@@ -159,6 +197,13 @@ class PostgresDirectory:
         if account_id is None:
             return [IdentityRow(**row) for row in self._select(IDENTITIES)]
         return [IdentityRow(**row) for row in self._select(IDENTITIES + "WHERE account_id = %s", account_id)]
+
+    def hooks(self, account_id: str | None = None) -> list[HookRow]:
+        query = (
+            "SELECT * FROM {schema}.hooks WHERE %s::text IS NULL OR account_id = %s"
+            " ORDER BY added_at, hook_id"
+        )
+        return [HookRow(**row) for row in self._select(query, account_id, account_id)]
 
     def _select(self, query: str, *params: Any) -> Sequence[DictRow]:
         with self._datastore.get_connection() as connection:

@@ -1,5 +1,6 @@
 """Commands of accounts, and their replies."""
 
+from datetime import timedelta
 from typing import Annotated
 
 from faststream import Context
@@ -23,11 +24,12 @@ from contracts.accounts import (
     SuspendAccount,
 )
 from contracts.audit import AuditPage, ReadAudit, read_audit_subject
+from contracts.hooks import AddHook, HookPage, HookView, ListHooks, RemoveHook, RotateHook
 from contracts.message import LogPage, ReadLog, read_log_subject
 from services.accounts.application import Accounts
 from services.accounts.directory import AccountRow, KeyRow
-from services.accounts.domain import Author
-from services.accounts.identities import Identities, to_identity
+from services.accounts.domain.accounts import Author
+from services.accounts.identities import Identities, to_hook, to_identity
 from shared.clock import Clock
 from shared.log import PublicLog
 
@@ -98,6 +100,46 @@ def revoke_api_key(
     return _key_view(row)
 
 
+@router.subscriber(AddHook.subject, QUEUE)
+def add_hook(command: AddHook, accounts: TheAccounts, identities: TheIdentities, clock: TheClock) -> HookView:
+    row = accounts.add_hook(
+        account_id=command.account_id, hook_id=command.hook_id, at=clock.now(), by=_author(command)
+    )
+    identities.refresh_hooks(command.account_id)
+    return to_hook(row)
+
+
+@router.subscriber(RotateHook.subject, QUEUE)
+def rotate_hook(
+    command: RotateHook, accounts: TheAccounts, identities: TheIdentities, clock: TheClock
+) -> HookView:
+    row = accounts.rotate_hook(
+        account_id=command.account_id,
+        hook_id=command.hook_id,
+        overlap=timedelta(seconds=command.overlap_seconds),
+        at=clock.now(),
+        by=_author(command),
+    )
+    identities.refresh_hooks(command.account_id)
+    return to_hook(row)
+
+
+@router.subscriber(RemoveHook.subject, QUEUE)
+def remove_hook(
+    command: RemoveHook, accounts: TheAccounts, identities: TheIdentities, clock: TheClock
+) -> HookView:
+    row = accounts.remove_hook(
+        account_id=command.account_id, hook_id=command.hook_id, at=clock.now(), by=_author(command)
+    )
+    identities.refresh_hooks(command.account_id)
+    return to_hook(row)
+
+
+@router.subscriber(ListHooks.subject, QUEUE)
+def list_hooks(command: ListHooks, accounts: TheAccounts) -> HookPage:
+    return HookPage(hooks=[to_hook(row) for row in accounts.hooks(command.account_id)])
+
+
 @router.subscriber(GetAccount.subject, QUEUE)
 def get_account(command: GetAccount, accounts: TheAccounts) -> AccountView:
     return _account_view(accounts.account(command.account_id))
@@ -130,7 +172,12 @@ def read_audit(command: ReadAudit, accounts: TheAccounts) -> AuditPage:
     return accounts.audit.read(command)
 
 
-def _author(command: OpenAccount | ResumeAccount | SetPayer | IssueApiKey | RevokeApiKey) -> Author:
+type Signed = (
+    OpenAccount | ResumeAccount | SetPayer | IssueApiKey | RevokeApiKey | AddHook | RotateHook | RemoveHook
+)
+
+
+def _author(command: Signed) -> Author:
     return Author(command.actor, command.reason)
 
 

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from eventsourcing.domain import DomainEventProtocol
+from eventsourcing.domain import Aggregate, DomainEventProtocol
 from eventsourcing.persistence import Mapper, Notification
 
 from contracts import accounts as contract
+from contracts import hooks
 from contracts.message import Event
-from services.accounts.domain import Account, ApiKey
+from services.accounts.domain.accounts import Account, ApiKey
+from services.accounts.domain.hook import Hook
 
 CONTRACTS: dict[type[DomainEventProtocol[UUID]], type[Event]] = {
     Account.Opened: contract.AccountOpened,
@@ -18,6 +20,9 @@ CONTRACTS: dict[type[DomainEventProtocol[UUID]], type[Event]] = {
     Account.PayerSet: contract.AccountPayerSet,
     ApiKey.Issued: contract.ApiKeyIssued,
     ApiKey.Revoked: contract.ApiKeyRevoked,
+    Hook.Added: hooks.HookAdded,
+    Hook.Rotated: hooks.HookRotated,
+    Hook.Removed: hooks.HookRemoved,
 }
 
 
@@ -29,6 +34,9 @@ class AccountsOutbox:
         Account.PayerSet.TOPIC,
         ApiKey.Issued.TOPIC,
         ApiKey.Revoked.TOPIC,
+        Hook.Added.TOPIC,
+        Hook.Rotated.TOPIC,
+        Hook.Removed.TOPIC,
     )
 
     def __init__(self, mapper: Mapper[UUID]) -> None:
@@ -36,7 +44,7 @@ class AccountsOutbox:
 
     def to_public(self, notification: Notification) -> tuple[Event, datetime]:
         stored = self._mapper.to_domain_event(notification)
-        assert isinstance(stored, Account.Event | Account.Opened | ApiKey.Event | ApiKey.Issued)
+        assert isinstance(stored, Aggregate.Event)
         event = public_of(stored)
         if event is None:
             raise ValueError(f"{type(stored).__qualname__} is not public")

@@ -2,8 +2,9 @@
 
 import sys
 
-from services.accounts.directory import CREATE_TABLES, AccountRow, KeyRow
-from services.accounts.domain import Account, ApiKey
+from services.accounts.directory import CREATE_TABLES, AccountRow, HookRow, KeyRow
+from services.accounts.domain.accounts import Account, ApiKey
+from services.accounts.domain.hook import Hook
 from services.accounts.outbox import AccountsOutbox, public_of
 from shared.audit import AUDIT_TABLE, with_audit
 from shared.replay import Replay, main
@@ -12,10 +13,21 @@ from shared.table_copies import Table
 
 replay = Replay(
     "accounts",
-    tables=[Table("accounts", ("account_id",)), Table("api_keys", ("key_id",)), AUDIT_TABLE],
+    tables=[
+        Table("accounts", ("account_id",)),
+        Table("api_keys", ("key_id",)),
+        Table("hooks", ("hook_id",)),
+        AUDIT_TABLE,
+    ],
     create=CREATE_TABLES,
     fill=with_audit(
-        filling_rows({Account: ("accounts", AccountRow.of), ApiKey: ("api_keys", KeyRow.of)}),
+        filling_rows(
+            {
+                Account: ("accounts", AccountRow.of),
+                ApiKey: ("api_keys", KeyRow.of),
+                Hook: ("hooks", HookRow.of),
+            }
+        ),
         AccountsOutbox.topics,
         lambda: public_of,
     ),

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from contracts.streams import PUBLISHERS
-from services.cli import accounts, applying, credit, keys, limits, plans, stops, streams, tokens, watching
+from services.cli import (
+    accounts,
+    applying,
+    credit,
+    hooks,
+    keys,
+    limits,
+    plans,
+    stops,
+    streams,
+    tokens,
+    watching,
+)
 from services.cli.replaying import run_replay
 from services.cli.showing import showing
 
@@ -23,6 +35,7 @@ def clearinghouse() -> None:
 
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
+app.add_typer(hooks.app, name="hooks")
 app.add_typer(limits.app, name="limits")
 app.add_typer(plans.app, name="plan")
 app.add_typer(credit.app, name="credit")

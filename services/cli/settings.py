@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.settings import NatsUrl
+from shared.settings import HexKeys, NatsUrl
 
 
 class Settings(BaseSettings):
@@ -14,4 +14,6 @@ class Settings(BaseSettings):
     nats_url: NatsUrl  # nats://cli:password@host:port, several by commas
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 5.0  # for each answer
     key_pepper: Annotated[SecretStr, Field(min_length=32)] | None = None  # the edges' own, to make keys
+    # The edges' own, to tell secrets of hooks.
+    hook_keys: HexKeys = SecretStr("")
     public_url: str = ""  # the origin clients reach us at, to make SDK tokens

@@ -30,16 +30,35 @@ from services.edge.routes import (
     hooks,
     limits,
     me,
+    metered_streams,
     plans,
     stops,
     streams,
+    studio_hooks,
     tokens,
     usage,
+    webhooks,
 )
 from services.edge.routes.access import unavailable
 from shared.bus import CommandRefusedError, ServiceUnavailableError
 
-ROUTES = (accounts, activity, limits, plans, credit, streams, usage, me, tokens, stops, audit, hooks)
+ROUTES = (
+    accounts,
+    activity,
+    studio_hooks,
+    limits,
+    plans,
+    credit,
+    streams,
+    metered_streams,
+    usage,
+    me,
+    tokens,
+    stops,
+    audit,
+    hooks,
+    webhooks,
+)
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": title(status)}
     for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)

@@ -15,9 +15,11 @@ from contracts.signer import OrchestratorInfoSigned, SignOrchestratorInfo
 from services.edge.admission import Admission
 from services.edge.api import make_app
 from services.edge.auth import Authenticator
+from services.edge.delivery_line import DeliveryLine
 from services.edge.discovery import ObservedOrchestrators
 from services.edge.gate import Gate
 from services.edge.gather import Gatherer
+from services.edge.hook_book import HookBook
 from services.edge.networks import ClientAddresses, Networks
 from services.edge.parts import Parts
 from services.edge.payer import PayerSignatures
@@ -66,6 +68,8 @@ def make_parts(
             waiting_max=settings.payments_waiting_max,
         ),
         sightings=sightings,
+        deliveries=DeliveryLine(client),
+        hooks=HookBook(bucket, settings.keys_of_hooks()),
         signatures=PayerSignatures(ask_signer),
         orchestrators=ObservedOrchestrators(orchestrators),
         public_url=settings.public_url,
@@ -116,8 +120,8 @@ async def main() -> None:
     gc.set_threshold(GARBAGE_ALLOCATIONS)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-    tasks = [bucket.run, orchestrators.run, rules.run, parts.gatherer.run, parts.sightings.run]
-    async with background(tasks):
+    lines = [parts.gatherer.run, parts.deliveries.run, parts.sightings.run]
+    async with background([bucket.run, orchestrators.run, rules.run, *lines]):
         beside = asyncio.create_task(side.serve())
         await server.serve()  # until told to stop, and until what was under way is answered
         side.should_exit = True

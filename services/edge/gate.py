@@ -1,8 +1,8 @@
 """The gate every request passes: its id, its limits, its line in the log.
 
-What is enforced here: at most 64 KiB of body (413) that comes within ten seconds (408), at most
-16 KiB of headers (431), no compressed bodies (415). A head that never ends is cut off before, by
-`services.edge.server`.
+What is enforced here: at most 64 KiB of body, or 256 KiB of a webhook's (413), that comes within ten
+seconds (408), at most 16 KiB of headers (431), no compressed bodies (415). A head that never ends is
+cut off before, by `services.edge.server`.
 """
 
 import asyncio
@@ -22,6 +22,8 @@ from shared import telemetry
 log = structlog.get_logger()
 
 BODY_BYTES_MAX = 64 * 1024
+WEBHOOK_BYTES_MAX = 256 * 1024
+WEBHOOKS = "/webhooks/"
 DISCARDED_BYTES_MAX = 1024 * 1024  # read and dropped, as a client that still writes hears no answer
 HEAD_BYTES_MAX = 16 * 1024
 BODY_SECONDS = 10.0
@@ -66,7 +68,7 @@ class Gate:
         reply = _Reply(send, request_id.encode())
         try:
             head = scope["head"] = _head(scope)
-            scope["body"] = body = await _body(head, receive)
+            scope["body"] = body = await _body(head, receive, _bytes_max(scope["path"]))
             scope["app"] = self._app
             app = self._short_cuts.get((scope["method"], scope["path"]), self._app)
             await app(scope, _Replay(body, receive), reply)
@@ -160,7 +162,11 @@ def _head(scope: Scope) -> Headers:
     return dict(headers)
 
 
-async def _body(head: Headers, receive: Receive) -> bytes:
+def _bytes_max(path: str) -> int:
+    return WEBHOOK_BYTES_MAX if path.startswith(WEBHOOKS) else BODY_BYTES_MAX
+
+
+async def _body(head: Headers, receive: Receive, bytes_max: int) -> bytes:
     if head.get(b"content-encoding", b"identity").lower() != b"identity":
         raise OverLimit(415, "compressed_body", "compressed requests are not accepted")
     if head.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
@@ -170,15 +176,15 @@ async def _body(head: Headers, receive: Receive) -> bytes:
         return b""
     # The parser has checked that it is a number.
     if length is not None and int(length) > DISCARDED_BYTES_MAX:
-        raise _too_large()
+        raise _too_large(bytes_max)
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await _read(receive)
+            return await _read(receive, bytes_max)
     except TimeoutError:
         raise OverLimit(408, "body_too_slow", "the body did not come in time") from None
 
 
-async def _read(receive: Receive) -> bytes:
+async def _read(receive: Receive, bytes_max: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
@@ -187,19 +193,19 @@ async def _read(receive: Receive) -> bytes:
             raise ClientGone
         part = message["body"]
         size += len(part)
-        if size <= BODY_BYTES_MAX:
+        if size <= bytes_max:
             parts.append(part)
         elif size > DISCARDED_BYTES_MAX:
-            raise _too_large()
+            raise _too_large(bytes_max)
         if not message["more_body"]:
             break
-    if size > BODY_BYTES_MAX:
-        raise _too_large()
+    if size > bytes_max:
+        raise _too_large(bytes_max)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _too_large() -> OverLimit:
-    return OverLimit(413, "body_too_large", f"bodies are limited to {BODY_BYTES_MAX} bytes")
+def _too_large(bytes_max: int) -> OverLimit:
+    return OverLimit(413, "body_too_large", f"bodies are limited to {bytes_max} bytes")
 
 
 async def _refuse(scope: Scope, reply: _Reply, over: OverLimit) -> None:

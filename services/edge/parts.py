@@ -7,8 +7,10 @@ from starlette.requests import HTTPConnection
 
 from services.edge.admission import Admission
 from services.edge.auth import Authenticator
+from services.edge.delivery_line import DeliveryLine
 from services.edge.discovery import ObservedOrchestrators
 from services.edge.gather import Gatherer
+from services.edge.hook_book import HookBook
 from services.edge.payer import PayerSignatures
 from services.edge.rules import RuleBook
 from services.edge.sightings import Sightings
@@ -25,6 +27,8 @@ class Parts:
     tokens: SessionTokens | None  # None: no keys to make them with
     gatherer: Gatherer
     sightings: Sightings
+    deliveries: DeliveryLine
+    hooks: HookBook
     signatures: PayerSignatures
     orchestrators: ObservedOrchestrators
     public_url: str

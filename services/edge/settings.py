@@ -1,6 +1,5 @@
 """What the edge is told by its environment."""
 
-import re
 from ipaddress import ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -11,9 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from services.edge.admission import BURST_SECONDS, Paces
 from services.edge.caps import Pace
 from services.edge.tokens import SessionTokens
-from shared.settings import BusSettings
-
-TOKEN_KEYS = re.compile(r"([0-9a-f]{64}(,[0-9a-f]{64})*)?")
+from shared.settings import BusSettings, HexKeys, read_keys
 
 
 def _origin(url: str) -> str:
@@ -27,12 +24,6 @@ def _origin(url: str) -> str:
 def _networks(text: str) -> str:
     for network in filter(None, text.split(",")):
         ip_network(network.strip())  # raises ValueError with what is wrong
-    return text
-
-
-def _token_keys(text: SecretStr) -> SecretStr:
-    if not TOKEN_KEYS.fullmatch(text.get_secret_value()):
-        raise ValueError("must be keys of 64 hex digits, several by commas")
     return text
 
 
@@ -56,7 +47,9 @@ class Settings(BusSettings):
     unknown_burst: int = Field(default=100, ge=1)
     payments_per_second_per_key: int = Field(default=2_000, ge=0)  # of this process; 0: no cap
     # In hex, several by commas: the first signs session tokens, all verify. None: there are no tokens.
-    token_keys: Annotated[SecretStr, AfterValidator(_token_keys)] = SecretStr("")
+    token_keys: HexKeys = SecretStr("")
+    # In hex, several by commas: the first makes secrets of hooks, all verify. None: there are no hooks.
+    hook_keys: HexKeys = SecretStr("")
     token_issuer: Annotated[str, AfterValidator(_origin)] | None = None  # None: the public URL
 
     def administrators(self) -> frozenset[str]:
@@ -73,10 +66,13 @@ class Settings(BusSettings):
         )
 
     def session_tokens(self) -> SessionTokens | None:
-        keys = [bytes.fromhex(key) for key in self.token_keys.get_secret_value().split(",") if key]
+        keys = read_keys(self.token_keys)
         if not keys:
             return None
         return SessionTokens(keys, issuer=self.token_issuer or self.public_url, clock=self.clock())
 
     def hook_secrets(self) -> frozenset[str]:
         return frozenset(filter(None, self.hook_secret_hashes.split(",")))
+
+    def keys_of_hooks(self) -> list[bytes]:
+        return read_keys(self.hook_keys)

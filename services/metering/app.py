@@ -1,24 +1,31 @@
 """Metering's composition root: `python -m services.metering.app`.
 
-All its processes answer queries; the holder of the lease follows the signer's log.
+All its processes answer commands; the holder of the lease follows the logs of signer and quota, and
+sweeps.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import uvloop
+from faststream.nats import NatsBroker
+from nats.aio.client import Client
 
 from contracts.streams import CONSUMERS
-from services.metering import handlers
+from services.metering import deliveries, entries, handlers, stream_handlers
 from services.metering.application import Metering
-from services.metering.entries import PUBLISHER, READS
 from services.metering.handlers import SERVICE
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import create_tables, usage_tables
 from services.metering.queries import UsageQueries
 from services.metering.settings import Settings
+from services.metering.stream_queries import StreamQueries
+from services.metering.stream_tables import StreamStore
+from services.metering.streaming import Streaming
 from shared import logging
 from shared.bus import connect, make_broker
-from shared.inbox import Inbox
+from shared.clock import Clock
+from shared.inbox import Apply, Inbox
 from shared.lease import Lease, lead
 from shared.log import PublicLog
 from shared.positions import Positions
@@ -26,7 +33,39 @@ from shared.relay import Relay
 from shared.service import Task, serve, store_answers
 from shared.store import ThinRecorder, postgres_env
 
-[CONSUMER] = [each for each in CONSUMERS if (each.service, each.publisher) == (SERVICE, PUBLISHER)]
+CONSUMERS_BY_PUBLISHER = {each.publisher: each for each in CONSUMERS if each.service == SERVICE}
+
+
+def inboxes(metering: Metering, streaming: Streaming, clock: Clock, client: Client) -> list[Inbox]:
+    """The logs metering follows, and what it reads of each."""
+    follows: dict[str, tuple[Apply, Sequence[str]]] = {
+        entries.PUBLISHER: (handlers.recording(metering, clock), entries.READS),
+        deliveries.PUBLISHER: (stream_handlers.following(streaming, clock), deliveries.READS),
+    }
+    return [
+        Inbox(CONSUMERS_BY_PUBLISHER[publisher], client, metering, *read)
+        for publisher, read in follows.items()
+    ]
+
+
+def answering(
+    metering: Metering, streaming: Streaming, public_log: PublicLog, clock: Clock, url: str
+) -> NatsBroker:
+    """The broker of metering's commands, and what their handlers work with."""
+    broker = make_broker(SERVICE, url)
+    datastore = _recorder(metering).datastore
+    context = {
+        "queries": UsageQueries(datastore),
+        "stream_queries": StreamQueries(datastore),
+        "streaming": streaming,
+        "public_log": public_log,
+        "clock": clock,
+    }
+    for router in (handlers.router, stream_handlers.router):
+        broker.include_router(router)
+    for name, value in context.items():
+        broker.context.set_global(name, value)
+    return broker
 
 
 async def run(settings: Settings) -> None:
@@ -36,17 +75,14 @@ async def run(settings: Settings) -> None:
     env = postgres_env(dsn, SERVICE, create_tables=settings.create_tables)
     metering = Metering(usage_tables(SERVICE), env)
     public_log = PublicLog(metering, MeteringOutbox(metering))
+    store, clock = StreamStore(_recorder(metering).datastore), settings.clock()
     if settings.create_tables:
         make_tables(metering, public_log)
 
-    broker = make_broker(SERVICE, url)
-    broker.include_router(handlers.router)
-    broker.context.set_global("queries", UsageQueries(_recorder(metering).datastore))
-    broker.context.set_global("public_log", public_log)
-    apply = handlers.recording(metering, settings.clock())
-    inbox = Inbox(CONSUMER, client, metering, apply, READS)
+    streaming = Streaming(metering, store, grace=settings.stream_grace(), raw_days=settings.raw_body_days)
     lease = Lease(dsn, SERVICE)
-    tasks: list[Task] = [partial(lead, lease, inbox.run)]
+    readers = [inbox.run for inbox in inboxes(metering, streaming, clock, client)]
+    tasks: list[Task] = [partial(lead, lease, partial(streaming.sweep, clock), *readers)]
     if settings.relay:
         tasks.append(Relay(SERVICE, dsn, public_log, client).run)
 
@@ -55,7 +91,7 @@ async def run(settings: Settings) -> None:
         lease.release()
 
     server = serve(
-        brokers=[broker],
+        brokers=[answering(metering, streaming, public_log, clock, url)],
         client=client,
         host=settings.http_host,
         port=settings.http_port,
@@ -73,6 +109,7 @@ def make_tables(metering: Metering, public_log: PublicLog) -> None:
     datastore = _recorder(metering).datastore
     with datastore.get_connection() as connection:
         create_tables(connection, datastore.schema)
+    StreamStore(datastore).create_tables()
 
 
 def _recorder(metering: Metering) -> ThinRecorder:

@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol
 
 from eventsourcing.utils import EnvType
 
-from services.metering.domain import Span, Usage, UsageBatch
+from services.metering.domain.usage import Span, Usage, UsageBatch
 from shared.store import Effect, EventSourced
 
 
@@ -22,7 +22,10 @@ class Metering(EventSourced):
     name = "metering"
     env: ClassVar[dict[str, str]] = {
         "COMPRESSOR_TOPIC": "eventsourcing.compressor:ZlibCompressor",
-        # No cache: a batch is written once and never loaded.
+        # For streams. A batch is written once and never loaded.
+        "AGGREGATE_CACHE_MAXSIZE": "20000",
+        "AGGREGATE_CACHE_FASTFORWARD": "n",  # the store's version check notices a stale one
+        "DEEPCOPY_FROM_AGGREGATE_CACHE": "n",
     }
 
     def __init__(self, projection: Projection, env: EnvType | None = None) -> None:
@@ -34,3 +37,4 @@ class Metering(EventSourced):
         batch = UsageBatch.record(span, usage, now)
         # `done` first: of two processes that got the same entries, the second waits, and gives up.
         self.save(batch, effects=[done, *self._projection.effects(usage)])
+        self.forget(batch.id)

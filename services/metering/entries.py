@@ -11,7 +11,17 @@ from typing import Any
 
 from contracts.message import LogEntry
 from contracts.signer import PaymentSigned, SessionClosed, SessionOpened, TicketRecovered
-from services.metering.domain import EPOCH, MICROSECOND, Closing, Opening, Payment, Price, Span, Usage, Who
+from services.metering.domain.usage import (
+    EPOCH,
+    MICROSECOND,
+    Closing,
+    Opening,
+    Payment,
+    Price,
+    Span,
+    Usage,
+    Who,
+)
 
 PUBLISHER = "signer"
 READS = (SessionOpened.subject, PaymentSigned.subject, SessionClosed.subject, TicketRecovered.subject)

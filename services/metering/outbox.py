@@ -5,24 +5,38 @@ from datetime import datetime
 
 from eventsourcing.persistence import Notification
 
+from contracts.message import Event
+from contracts.metered_streams import StreamAssigned
 from contracts.metering import UsageRecorded
 from services.metering.application import Metering
-from services.metering.domain import UsageBatch
+from services.metering.domain.stream import Stream
+from services.metering.domain.usage import UsageBatch
 
 
 class MeteringOutbox:
-    topics: Sequence[str] = (UsageBatch.Recorded.TOPIC,)
+    topics: Sequence[str] = (UsageBatch.Recorded.TOPIC, Stream.Assigned.TOPIC)
 
     def __init__(self, metering: Metering) -> None:
         self._mapper = metering.mapper
 
-    def to_public(self, notification: Notification) -> tuple[UsageRecorded, datetime]:
-        recorded = self._mapper.to_domain_event(notification)
-        assert isinstance(recorded, UsageBatch.Recorded)
-        event = UsageRecorded(
-            from_position=recorded.first,
-            to_position=recorded.last,
-            records=recorded.records,
-            cost=recorded.cost,
+    def to_public(self, notification: Notification) -> tuple[Event, datetime]:
+        stored = self._mapper.to_domain_event(notification)
+        assert isinstance(stored, UsageBatch.Recorded | Stream.Assigned)
+        return _told(stored), stored.timestamp
+
+
+def _told(stored: UsageBatch.Recorded | Stream.Assigned) -> Event:
+    if isinstance(stored, Stream.Assigned):
+        return StreamAssigned(
+            account_id=stored.account_id,
+            stream_id=stored.stream_id,
+            user_id=stored.user_id,
+            actor=stored.actor,
+            reason=stored.reason,
         )
-        return event, recorded.timestamp
+    return UsageRecorded(
+        from_position=stored.first,
+        to_position=stored.last,
+        records=stored.records,
+        cost=stored.cost,
+    )

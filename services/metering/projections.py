@@ -6,7 +6,7 @@ from psycopg import Connection, Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
-from services.metering.domain import (
+from services.metering.domain.usage import (
     HOUR_MICROSECONDS,
     Hour,
     SessionChange,
@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS {schema}.sessions (
 CREATE INDEX IF NOT EXISTS sessions_by_account ON {schema}.sessions (account_id, opened_at, session_id);
 CREATE INDEX IF NOT EXISTS sessions_by_time ON {schema}.sessions (opened_at, session_id);
 CREATE INDEX IF NOT EXISTS sessions_by_id ON {schema}.sessions (session_id);
+CREATE INDEX IF NOT EXISTS sessions_by_stream ON {schema}.sessions (account_id, stream_id)
+    WHERE stream_id <> '';
 """
 
 ADD_USAGE = """

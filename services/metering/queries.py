@@ -17,7 +17,7 @@ from contracts.metering import (
     UsagePage,
     UsageRow,
 )
-from services.metering.domain import EPOCH, ToldBy, whole_wei
+from services.metering.domain.usage import EPOCH, ToldBy, whole_wei
 from shared.money import CERTAIN
 from shared.refusal import Refused
 
@@ -93,7 +93,7 @@ class UsageQueries:
                 table=self._sessions, conditions=_all(conditions), limit=Literal(asked.limit)
             )
         )
-        return SessionPage(sessions=[_session_row(row) for row in rows])
+        return SessionPage(sessions=[session_row(row) for row in rows])
 
     def _before(self, asked: ListSessions) -> Composed:
         of_account = _all([_equals("account_id", asked.account_id), _equals("session_id", asked.after)])
@@ -183,7 +183,7 @@ def _group(value: str | datetime) -> str | None:
     return value or None
 
 
-def _session_row(row: DictRow) -> SessionRow:
+def session_row(row: DictRow) -> SessionRow:
     texts = {name: row[name] for name in ("session_id", "account_id", "app", "job_type", "orchestrator")}
     return SessionRow(
         **texts,

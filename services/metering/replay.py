@@ -9,8 +9,11 @@ from psycopg import Connection
 from psycopg.rows import DictRow
 from psycopg.sql import Identifier
 
-from services.metering.domain import UsageBatch
+from services.metering.domain.usage import UsageBatch
 from services.metering.projections import CREATE_TABLES, TABLES, UsageTables
+from services.metering.stream_replay import STREAM_TABLES, filling_streams
+from services.metering.stream_tables import CREATE_STREAM_TABLES
+from shared.audit import Together
 from shared.folding import Events
 from shared.replay import Replay, main
 from shared.store import JsonTranscoder
@@ -40,11 +43,15 @@ class UsageFilling:
         return self._position > before
 
 
+def filling(events: Events, names: Mapping[str, Identifier]) -> Together:
+    return Together(UsageFilling(events, names), filling_streams(events, names))
+
+
 replay = Replay(
     "metering",
-    tables=[Table(table, KEYS[table]) for table in TABLES],
-    create=CREATE_TABLES,
-    fill=UsageFilling,
+    tables=[*(Table(table, KEYS[table]) for table in TABLES), *STREAM_TABLES],
+    create=CREATE_TABLES + CREATE_STREAM_TABLES,
+    fill=filling,
     mapper=Mapper(JsonTranscoder(), compressor=ZlibCompressor()),
 )
 

@@ -1,4 +1,4 @@
-"""The examples of docs/limits.md, each run as it stands there against the whole system."""
+"""The examples of docs/limits.md and docs/streams.md, each run as it stands against the whole system."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from tilt import demo
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = ROOT / "docs/limits.md"
+DOCUMENTS = (ROOT / "docs/limits.md", ROOT / "docs/streams.md")
 PRELUDE = "Running the examples"
 SECTION = re.compile(r"^## (.+)\n", re.MULTILINE)
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -61,9 +61,13 @@ class Example:
 
 
 def _sections() -> dict[str, list[Example]]:
-    _, *parts = SECTION.split(DOCUMENT.read_text())
-    found = zip(parts[::2], parts[1::2], strict=True)
-    return {title: [Example(*block) for block in BLOCK.findall(text)] for title, text in found}
+    sections: dict[str, list[Example]] = {}
+    for document in DOCUMENTS:
+        _, *parts = SECTION.split(document.read_text())
+        for title, text in zip(parts[::2], parts[1::2], strict=True):
+            assert title not in sections, title
+            sections[title] = [Example(*block) for block in BLOCK.findall(text)]
+    return sections
 
 
 SECTIONS = _sections()

@@ -68,11 +68,12 @@ class Names:
     stream_id: str
     job_id: str
     grant_id: str
+    hook_id: str
 
     @classmethod
     def of_nobody(cls) -> "Names":
         token = secrets.token_hex(6)
-        own = [f"{letter}-{token}" for letter in "usjg"]
+        own = [*(f"{letter}-{token}" for letter in "usjg"), secrets.token_hex(6)]
         return cls(f"nobody-{token}", secrets.token_hex(6), secrets.token_hex(16), *own)
 
 
@@ -86,11 +87,12 @@ class Tenant:
     paid: Paid
     bound_key: Account  # of the same account, for another of its users
     revoked_key: Account
+    hook_secret: str
 
     @property
     def secrets(self) -> list[str]:
         """What nobody else may be shown."""
-        return [self.account.api_key, self.paid.payment, self.paid.state["Sig"]]
+        return [self.account.api_key, self.paid.payment, self.paid.state["Sig"], self.hook_secret]
 
 
 @dataclass(frozen=True)
@@ -249,12 +251,28 @@ CASES: Cases = {
         "POST", "/v1/accounts/{account_id}/credit", {"grant_id": "more", "amount_micro_usd": 7}
     ),
     "void_credit": change("DELETE", "/v1/accounts/{account_id}/credit/{grant_id}"),
+    "add_hook": change("POST", "/v1/accounts/{account_id}/hooks"),
+    "list_hooks": lambda names, mine: [
+        Call("GET", f"/v1/accounts/{account_id}/hooks") for account_id in (names.account_id, mine.account_id)
+    ],
+    "rotate_hook": change("POST", "/v1/accounts/{account_id}/hooks/{hook_id}/rotate"),
+    "remove_hook": change("DELETE", "/v1/accounts/{account_id}/hooks/{hook_id}"),
+    "take_delivery": change("POST", "/webhooks/livepeer/{hook_id}", {}),
+    # Before the caller begins a stream of his own that is called like the foreign one.
+    "list_metered_streams": lambda names, mine: of_account(names, mine, "/streams", cursor(names.stream_id)),
+    "read_metered_stream": change("GET", "/v1/accounts/{account_id}/streams/{stream_id}"),
+    "assign_stream": change(
+        "PUT",
+        "/v1/accounts/{account_id}/streams/{stream_id}/user",
+        {"user_id": "someone", "reason": "customer_request"},
+    ),
     "begin_stream": begin_stream,
     "keep_stream": lambda names, mine: stream(names, mine, "heartbeat"),
     "end_stream": lambda names, mine: stream(names, mine, "end"),
-    "list_streams": lambda names, mine: [
-        *pages(f"/v1/accounts/{names.account_id}/streams", cursor(names.stream_id)),
-        Call("GET", f"/v1/accounts/{mine.account_id}/streams", answers_own=True),
+    "list_streams": lambda names, _: [
+        Call("GET", query("/v1/streams", account=names.account_id)),
+        Call("GET", query("/v1/streams", account=names.account_id, cursor=cursor(names.stream_id))),
+        Call("GET", "/v1/streams", answers_own=True),
     ],
     "exchange_token": exchange_token,
     "end_token": lambda names, mine: [
@@ -302,6 +320,7 @@ TO_USERS_KEYS = {
     "exchange_token": {400},
     "authorize_stream": {200},  # it begins one of its own user
     "authorize_payment": {401},  # this needs another secret
+    "take_delivery": {401},  # and this a signature
 }
 
 
@@ -343,9 +362,16 @@ async def _tenant(system: System) -> Tenant:
     granted = {"grant_id": grant_id, "amount_micro_usd": 7}
     assert (await system.call("POST", f"{path}/credit", body=granted)).status == 201
     await settled(system, account)
-    ids = (user_id, stream_id, job_id, grant_id)
+    hook = (await system.call("POST", f"{path}/hooks")).json
+    metered = f"{path}/streams/{stream_id}"
+
+    async def is_metered() -> bool:
+        return (await system.call("GET", metered)).status == 200
+
+    await until("metering has heard of the stream", is_metered, seconds=15)
+    ids = (user_id, stream_id, job_id, grant_id, hook["hook_id"])
     names = Names(account.account_id, account.key_id, paid.session_id, *ids)
-    return Tenant(account, names, challenge, paid, Account.of(issued.json), revoked)
+    return Tenant(account, names, challenge, paid, Account.of(issued.json), revoked, hook["secret"])
 
 
 async def _pay(system: System, account: Account, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -406,7 +432,8 @@ async def test_without_a_good_key_every_operation_answers_the_same(
         answer = await _send(system, call, headers)
 
         assert answer.status == 401, (call, answer)
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        scheme = "Livepeer-Signature" if operation == "take_delivery" else "Bearer"
+        assert answer.headers["WWW-Authenticate"] == scheme
         _assert_nothing_of(other, answer)
 
 
@@ -565,7 +592,9 @@ async def _books(system: System, tenant: Tenant) -> dict[str, Any]:
         "limits": (limits["spend_limit_wei"], limits["spent_wei"], limits["suspended"]),
         "sessions": [{**row, "closed": None, "last_at": None} for row in sessions],
         "credit": (await system.call("GET", f"{path}/credit")).json,
-        "streams": [row for row in await _streams(system, path) if row["user_id"] == tenant.names.user_id],
+        "streams": [row for row in await _streams(system, account) if row["user_id"] == tenant.names.user_id],
+        "hooks": (await system.call("GET", f"{path}/hooks")).json,
+        "metered": (await system.call("GET", f"{path}/streams/{tenant.names.stream_id}")).json["stream"],
         "usage": (await system.call("GET", query(f"{path}/usage", group_by="user"))).json,
         "timeline": [
             entry
@@ -576,8 +605,9 @@ async def _books(system: System, tenant: Tenant) -> dict[str, Any]:
     }
 
 
-async def _streams(system: System, path: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (await system.call("GET", f"{path}/streams")).json["streams"]
+async def _streams(system: System, account: Account) -> list[dict[str, Any]]:
+    path = query("/v1/streams", account=account.account_id)
+    found: list[dict[str, Any]] = (await system.call("GET", path)).json["streams"]
     return found
 
 

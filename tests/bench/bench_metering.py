@@ -17,9 +17,9 @@ from nats.aio.client import Client
 
 from contracts.message import LogEntry
 from contracts.signer import PaymentSigned
-from services.metering.app import CONSUMER, make_tables
+from services.metering.app import CONSUMERS_BY_PUBLISHER, make_tables
 from services.metering.application import Metering
-from services.metering.entries import READS
+from services.metering.entries import PUBLISHER, READS
 from services.metering.handlers import recording
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import usage_tables
@@ -77,8 +77,9 @@ def _entry(number: int, random: Random) -> LogEntry:
 def measure(dsn: str, raw: Sequence[bytes]) -> dict[str, object]:
     metering = Metering(usage_tables("metering"), postgres_env(dsn, "metering", create_tables=True))
     make_tables(metering, PublicLog(metering, MeteringOutbox(metering)))
-    Positions(metering).get(CONSUMER.durable)
-    inbox = Inbox(CONSUMER, Client(), metering, recording(metering, Clock()), READS)
+    consumer = CONSUMERS_BY_PUBLISHER[PUBLISHER]
+    Positions(metering).get(consumer.durable)
+    inbox = Inbox(consumer, Client(), metering, recording(metering, Clock()), READS)
     warm, rest = raw[:BATCH], raw[BATCH:]
     _apply(inbox, warm)
 

@@ -7,6 +7,7 @@ from tests.faults.part import Part
 
 PARTS = {
     "chain": "tests.faults.chain.part",
+    "deliveries": "tests.faults.deliveries.part",
     "crashes": "tests.faults.crashes.part",
     "races": "tests.faults.races.part",
     "kills": "tests.faults.kills.part",

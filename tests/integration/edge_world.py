@@ -31,6 +31,7 @@ from tilt.slot import Slot
 
 ADMIN_KEY = "an-administrators-key-of-these-tests"
 PEPPER = "a-pepper-of-these-tests-and-no-other-0123"
+HOOK_KEY = "7e" * 32
 NOW = datetime(2031, 5, 17, 8, tzinfo=UTC)
 FIRST_PAYER, UNFUNDED_PAYER, KEYLESS_PAYER = ("0x" + two * 20 for two in ("ab", "3c", "4d"))
 SECOND_PAYER_CHECKSUMMED = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
@@ -309,6 +310,7 @@ async def running_edge(
         "KEY_PEPPER": PEPPER,
         "ADMIN_KEY_HASHES": hashlib.sha256(ADMIN_KEY.encode()).hexdigest(),
         "PAYMENT_TIMEOUT_SECONDS": "2",
+        "HOOK_KEYS": HOOK_KEY,
         "LOG_LEVEL": "debug",
     }
     log = directory / "edge.log"

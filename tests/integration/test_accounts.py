@@ -19,7 +19,7 @@ from contracts.audit import AuditPage, AuditRow, ReadAudit, read_audit_subject
 from contracts.message import Command, Fault, LogEntry, LogPage, ReadLog, Refusal, read_log_subject
 from services.accounts.application import Accounts
 from services.accounts.directory import PostgresDirectory
-from services.accounts.domain import Author
+from services.accounts.domain.accounts import Author
 from services.accounts.replay import replay
 from shared.bucket import BucketReader
 from shared.bus import CommandRefusedError, ask, connect, read_reply

@@ -37,6 +37,7 @@ from tilt.slot import Slot
 pytestmark = pytest.mark.anyio
 
 NATS_USERS = (bus_user("accounts"), bus_user("quota"), bus_user("cli"))
+HOOK_KEY = "7e" * 32
 PEPPER = "a-pepper-of-these-tests-and-no-other-0123"
 EXAMPLE = Path("docs/accounts.yaml")
 NOBODY = "0x" + "99" * 20
@@ -107,6 +108,7 @@ async def house(
     settings = {
         "CLEARINGHOUSE_NATS_URL": nats.url("cli"),
         "CLEARINGHOUSE_KEY_PEPPER": PEPPER,
+        "CLEARINGHOUSE_HOOK_KEYS": HOOK_KEY,
         "CLEARINGHOUSE_PUBLIC_URL": "https://pay.example.org",
     }
     async with AsyncExitStack() as stack:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from random import Random
@@ -16,10 +16,9 @@ from random import Random
 import psycopg
 import pytest
 from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.js.errors import NoStreamResponseError, NotFoundError
+from nats.js.errors import NotFoundError
 
-from contracts.message import Event, LogEntry, LogPage, ReadLog, read_log_subject
+from contracts.message import LogEntry, LogPage, ReadLog, read_log_subject
 from contracts.metering import ListSessions, QueryUsage, SessionPage, UsagePage, UsageRecorded
 from contracts.signer import PaymentRefused, PaymentSigned, SessionClosed, SessionOpened
 from contracts.streams import stream_of
@@ -27,63 +26,19 @@ from services.provisioner import bus
 from services.provisioner.settings import ProvisionerSettings
 from shared.bus import CommandRefusedError, ask, connect
 from tests import infra
+from tests.integration.publisher_stand_in import START, FakePublisher
 from tests.integration.service_process import bus_user, service
 from tilt.slot import Slot
 
 pytestmark = pytest.mark.anyio
 
 NATS_USERS = (bus_user("metering"), bus_user("signer"), bus_user("edge"))
-START = datetime(2026, 7, 1, 11, 59, 58, tzinfo=UTC)
 CERTAIN = 2**256 - 1
-
-
-class FakeSigner:
-    """A signer's log: tells its entries on the stream as a test likes, and to whoever reads the log."""
-
-    def __init__(self, client: Client) -> None:
-        self.entries: list[LogEntry] = []
-        self.asked = 0
-        self._client = client
-
-    async def serve(self) -> None:
-        await self._client.subscribe(read_log_subject("signer"), cb=self._answer)
-
-    def append(self, *events: Event) -> list[LogEntry]:
-        """Positions have gaps, as the real log's have."""
-        added = []
-        for event in events:
-            last = self.entries[-1].position if self.entries else 0
-            added.append(
-                LogEntry(
-                    epoch=1,
-                    position=last + 3,
-                    previous_position=last,
-                    subject=event.subject,
-                    at=START + timedelta(milliseconds=last),
-                    event=event.model_dump(mode="json"),
-                )
-            )
-            self.entries += added[-1:]
-        return added
-
-    async def publish(self, entries: Sequence[LogEntry]) -> None:
-        jetstream = self._client.jetstream()
-        for entry in entries:
-            with suppress(NoStreamResponseError):
-                await jetstream.publish(entry.subject, entry.model_dump_json().encode(), timeout=2)
-
-    async def _answer(self, question: Msg) -> None:
-        self.asked += 1
-        asked = ReadLog.model_validate_json(question.data)
-        after = [entry for entry in self.entries if entry.position > asked.after]
-        head = self.entries[-1].position if self.entries else 0
-        page = LogPage(epoch=1, head=head, entries=after[: asked.limit])
-        await question.respond(page.model_dump_json().encode())
 
 
 @dataclass
 class World:
-    signer: FakeSigner
+    signer: FakePublisher
     edge: Client
     admin: Client
     dsn: str
@@ -103,7 +58,9 @@ class World:
 
     def _position(self) -> object:
         with suppress(psycopg.errors.UndefinedTable):
-            for row in self.rows("SELECT position FROM metering.positions"):
+            for row in self.rows(
+                "SELECT position FROM metering.positions WHERE reader = 'metering-record-usage'"
+            ):
                 return row[0]
         return None
 
@@ -137,7 +94,7 @@ async def world(
     provisioning = ProvisionerSettings(nats_url=nats.url(), http_port=0, max_bytes=64 * 1024**2)
     await bus.ensure(admin, provisioning)
     signer_client, edge = await connect("signer", nats.url("signer")), await connect("edge", nats.url("edge"))
-    signer = FakeSigner(signer_client)
+    signer = FakePublisher(signer_client, "signer")
     await signer.serve()
     dsn = database("metering").dsn("metering")
     settings = {"POSTGRES_DSN": dsn, "NATS_URL": nats.url("metering"), "CREATE_TABLES": "true"}

@@ -11,9 +11,9 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow
 
 from contracts.message import LogEntry
-from services.metering.app import CONSUMER, make_tables
+from services.metering.app import CONSUMERS_BY_PUBLISHER, make_tables
 from services.metering.application import Metering
-from services.metering.entries import READS
+from services.metering.entries import PUBLISHER, READS
 from services.metering.handlers import recording
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import TABLES, usage_tables
@@ -25,6 +25,8 @@ from shared.positions import PositionMovedError, Positions
 from shared.store import ThinRecorder, postgres_env
 from tests import infra
 from tests.property.usage_entries import logs, splits
+
+CONSUMER = CONSUMERS_BY_PUBLISHER[PUBLISHER]
 
 type Rows = dict[str, list[DictRow]]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic_core import from_json, to_json
 
 from contracts.message import LogEntry
-from services.metering.domain import (
+from services.metering.domain.usage import (
     Hour,
     SessionFacts,
     Sums,

@@ -16,7 +16,7 @@ from services.edge.problems import UNPROCESSABLE, FieldError, Problem, Refused, 
 from services.edge.rate_limits import DESCRIBED, rate_limit_fields
 from services.edge.routes import cursor
 from services.edge.routes import limit_models as models
-from services.edge.routes.access import NEEDS_KEY, AnyCaller, Caller, ReadableAccount, TheParts
+from services.edge.routes.access import NEEDS_KEY, AnyCaller, Caller, TheParts, require_readable
 from services.edge.routes.limits import require_account
 from services.edge.routes.models import AccountId, OpaqueId
 from services.edge.tokens import token_id_of
@@ -73,14 +73,17 @@ async def end_stream(
     return _stream(await ask(parts.client, command, contract.StreamView))
 
 
-@router.get("/accounts/{account_id}/streams")
+@router.get("/streams")
 async def list_streams(
-    account_id: ReadableAccount,
+    caller: AnyCaller,
     parts: TheParts,
+    account: OfAccount = None,
     limit: cursor.Limit = 50,
     cursor_: cursor.NamedCursor = None,
 ) -> models.StreamPage:
-    """List an account's streams that run, by id."""
+    """List an account's streams that hold a place now, by id."""
+    account_id = _account_of(caller, account, "query.account")
+    require_readable(account_id, caller)
     asked = contract.ListStreams(account_id=account_id, after=cursor.decode_one(cursor_), limit=limit)
     page = await ask(parts.client, asked, contract.StreamPage)
     following = cursor.next_of(page.streams, limit, lambda stream: [stream.stream_id])

@@ -42,9 +42,13 @@ from tests.quotes import L1_BLOCK, ROUND
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PAYER = "0x" + KEY.address.hex()
 SERVICES: tuple[type[Process], ...] = (Signer, QuotaProcess, MeteringProcess, AccountsProcess, WatcherProcess)
-FOLLOWING = tuple(consumer for consumer in CONSUMERS if consumer.service in {"quota", "metering"})
 RELAYED = ("signer", "accounts", "deposit_watcher")
 BEFORE_TURN = timedelta(seconds=20)
+FOLLOWING = tuple(
+    consumer
+    for consumer in CONSUMERS
+    if consumer.service in {"quota", "metering"} and consumer.publisher in RELAYED
+)
 PASSED_MEANS = (6.0, 10.0, 20.0)  # points a process passes before it dies, in one world or another
 FAULT_RATES = (0.0, 0.003, 0.01)  # of the uses of a connection
 LOST = 0.08  # of the requests, and of the replies

@@ -22,7 +22,7 @@ from services.deposit_watcher.application import Watching
 from services.deposit_watcher.outbox import WatchingOutbox
 from services.metering import app as metering_app
 from services.metering.application import Metering
-from services.metering.entries import READS
+from services.metering.entries import PUBLISHER, READS
 from services.metering.handlers import recording
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import usage_tables
@@ -276,7 +276,7 @@ class MeteringProcess(Following):
             metering_app.make_tables(metering, self.public_log)
         apply = recording(metering, self.around.clock)
         client = cast("NatsClient", self.client)
-        self.follow([Inbox(metering_app.CONSUMER, client, metering, apply, READS)])
+        self.follow([Inbox(metering_app.CONSUMERS_BY_PUBLISHER[PUBLISHER], client, metering, apply, READS)])
 
 
 class AccountsProcess(Process):

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tests.faults.kills.steps import STEPS, Step
+from tests.faults.kills.steps import BY_NAME, Step
 
 DONE = ".done"
 
@@ -86,7 +86,7 @@ def _watched_async(function: Callable[..., Any], step: Step, armed: Armed) -> Ca
 
 def main() -> None:
     module, armed = sys.argv[1], Armed(Path(os.environ["KILL_FILE"]))
-    for step in STEPS[os.environ["KILL_STEPS"]]:
+    for step in BY_NAME[os.environ["KILL_STEPS"]]:
         patch(step, armed)
     sys.argv = [module]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -138,3 +138,13 @@ STEPS: dict[str, tuple[Step, ...]] = {
         Step("before answer", TAKE, after=False),
     ),
 }
+
+RECORDED = saves("metering.stream_heard")
+# By name: the processes, and what a test of its own kills.
+BY_NAME = {
+    **STEPS,
+    "deliveries": (
+        Step("before commit", SAVE, after=False, when=RECORDED),
+        Step("after commit", SAVE, after=True, when=RECORDED),
+    ),
+}

@@ -3,69 +3,22 @@ from datetime import UTC, datetime
 
 import pytest
 from eventsourcing.persistence import IntegrityError
-from psycopg import Cursor
-from psycopg.rows import DictRow
 
 from services.accounts.application import Accounts
-from services.accounts.directory import AccountRow, IdentityRow, KeyRow
-from services.accounts.domain import (
+from services.accounts.directory import KeyRow
+from services.accounts.domain.accounts import (
     AccountIdTaken,
     AccountNotFound,
     AccountSuspended,
     KeyIdTaken,
     KeyNotFound,
 )
-from shared.store import Effect
+from tests.unit.accounts.fake_directory import FakeDirectory
 
 NOW = datetime(2031, 5, 17, 8, 30, tzinfo=UTC)
 HASH = "ab" * 32
 KEY_ID = "k3yIdOf12Ltr"
 PAYER, OTHER = "0x" + "1a" * 20, "0x" + "2b" * 20
-
-
-class FakeDirectory:
-    """Rows in dicts. Events in memory run no effects, so it records at once."""
-
-    def __init__(self) -> None:
-        self.account_rows: dict[str, AccountRow] = {}
-        self.key_rows: dict[str, KeyRow] = {}
-
-    def record(self, *rows: AccountRow | KeyRow) -> Effect:
-        for row in rows:
-            if isinstance(row, AccountRow):
-                self.account_rows[row.account_id] = row
-            else:
-                self.key_rows[row.key_id] = row
-        return _nothing
-
-    def account(self, account_id: str) -> AccountRow | None:
-        return self.account_rows.get(account_id)
-
-    def accounts(self, *, after: str, limit: int) -> list[AccountRow]:
-        rows = sorted(self.account_rows.values(), key=lambda row: row.account_id)
-        return [row for row in rows if row.account_id > after][:limit]
-
-    def keys(self, account_id: str, *, after: str, limit: int) -> list[KeyRow]:
-        rows = sorted(self.key_rows.values(), key=lambda row: row.key_id)
-        return [row for row in rows if row.account_id == account_id and row.key_id > after][:limit]
-
-    def identity(self, key_id: str) -> IdentityRow | None:
-        row = self.key_rows.get(key_id)
-        return self._identity(row) if row else None
-
-    def identities(self, account_id: str | None = None) -> list[IdentityRow]:
-        rows = self.key_rows.values()
-        return [self._identity(row) for row in rows if account_id in (None, row.account_id)]
-
-    def _identity(self, row: KeyRow) -> IdentityRow:
-        suspended = self.account_rows[row.account_id].suspended
-        return IdentityRow(
-            row.key_id, row.account_id, row.user_id, row.secret_hash, row.revoked, suspended, row.payer
-        )
-
-
-def _nothing(_: Cursor[DictRow]) -> None:
-    pass
 
 
 class Racing(Accounts):

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.accounts.domain import (
+from services.accounts.domain.accounts import (
     KEYS_MAX,
     Account,
     AccountIdTaken,

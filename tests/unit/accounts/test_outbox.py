@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from contracts import accounts as contract
-from services.accounts.domain import Account, ApiKey
+from services.accounts.domain.accounts import Account, ApiKey
 from services.accounts.outbox import AccountsOutbox
 from shared.store import EventSourced
 

@@ -30,7 +30,9 @@ from services.edge.admission import Admission, Paces
 from services.edge.api import make_app
 from services.edge.auth import Authenticator
 from services.edge.caps import Pace
+from services.edge.delivery_line import DeliveryLine
 from services.edge.gate import Gate
+from services.edge.hook_book import HookBook
 from services.edge.networks import ClientAddresses, Networks
 from services.edge.parts import Parts
 from services.edge.rules import RuleBook
@@ -133,6 +135,8 @@ class Edge:
     token_keys: tuple[bytes, ...] = (b"t" * 32,)
     administrators: frozenset[str] = frozenset()
     hook_secrets: frozenset[str] = frozenset()
+    hook_keys: tuple[bytes, ...] = (b"h" * 32,)
+    delivery_line: dict[str, Any] = field(default_factory=dict)
     identities: FakeBucket = field(default_factory=FakeBucket)
     rules: FakeBucket = field(default_factory=FakeBucket)
     asked: list[str] = field(default_factory=list)
@@ -140,6 +144,7 @@ class Edge:
 
     def __post_init__(self) -> None:
         self.bus, self.gatherer = FakeBus(self.rules), FakeGatherer()
+        self.deliveries = DeliveryLine(cast("Any", self.bus), **self.delivery_line)
         self.tokens = (
             SessionTokens(self.token_keys, issuer=PUBLIC_URL, clock=self.clock) if self.token_keys else None
         )
@@ -165,6 +170,8 @@ class Edge:
             tokens=self.tokens,
             gatherer=cast("Any", self.gatherer),
             sightings=self.sightings,
+            deliveries=self.deliveries,
+            hooks=HookBook(self.identities, self.hook_keys),
             signatures=cast("Any", None),
             orchestrators=cast("Any", SimpleNamespace(find=lambda _: b"[]")),
             public_url=PUBLIC_URL,

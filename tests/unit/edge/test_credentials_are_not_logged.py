@@ -87,6 +87,7 @@ def test_ids_stay_readable(capsys: pytest.CaptureFixture[str]) -> None:
         ("TOKEN_KEYS", f"{TOKEN_KEY},"),
         ("TOKEN_KEYS", f"{TOKEN_KEY} {TOKEN_KEY}"),
         ("TOKEN_KEYS", TOKEN_KEY.upper()),
+        ("HOOK_KEYS", TOKEN_KEY[:-2]),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("UNKNOWN_PER_SECOND", "-1"),
         ("TOKEN_ISSUER", "https://pay.example/path"),

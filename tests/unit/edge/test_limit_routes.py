@@ -165,7 +165,7 @@ async def test_refusals_of_quota_keep_their_code(edge: Edge) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [LIMITS, "/v1/accounts/acme/users/ann/limits", "/v1/accounts/acme/credit", "/v1/accounts/acme/streams"],
+    [LIMITS, "/v1/accounts/acme/users/ann/limits", "/v1/accounts/acme/credit"],
 )
 async def test_an_account_reads_its_own_and_a_foreign_one_answers_like_a_missing_one(
     edge: Edge, path: str

@@ -158,8 +158,8 @@ async def test_a_stream_that_nobody_began_is_not_found(edge: Edge) -> None:
 async def test_running_streams_are_listed_page_by_page(edge: Edge) -> None:
     key = edge.issue("acme").text
 
-    page = await send(edge, "GET", "/v1/accounts/acme/streams?limit=2", key)
-    await send(edge, "GET", f"/v1/accounts/acme/streams?limit=2&cursor={page.json['next']}", key)
+    page = await send(edge, "GET", "/v1/streams?limit=2", key)
+    await send(edge, "GET", f"/v1/streams?limit=2&cursor={page.json['next']}", key)
 
     assert [stream["stream_id"] for stream in page.json["streams"]] == ["stream-0", "stream-1"]
     assert [command["after"] for command in asked(edge, contract.ListStreams)] == ["", "stream-1"]

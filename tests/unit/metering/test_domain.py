@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from services.metering.domain import (
+from services.metering.domain.usage import (
     RECORDS_MAX,
     Hour,
     Payment,

@@ -7,7 +7,7 @@ import pytest
 
 from contracts.message import LogEntry
 from contracts.signer import PaymentRefused, PaymentSigned, SessionClosed, SessionOpened
-from services.metering.domain import Span
+from services.metering.domain.usage import Span
 from services.metering.entries import read_usage
 
 AT = datetime(2026, 7, 1, 11, 59, 59, 999_999, tzinfo=UTC)

@@ -9,7 +9,7 @@ from eventsourcing.persistence import Notification
 
 from contracts.metering import UsageRecorded
 from services.metering.application import Metering
-from services.metering.domain import Hour, Sums, UsageBatch, rollup, session_changes
+from services.metering.domain.usage import Hour, Sums, UsageBatch, rollup, session_changes
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import usage_tables
 
@@ -56,5 +56,5 @@ def test_what_is_written_today_is_what_was_written_then(metering: Metering, stor
     assert zlib.decompress(metering.mapper.to_stored_event(recorded).state) == GOLDEN
 
 
-def test_only_batches_are_public() -> None:
-    assert MeteringOutbox.topics == ("metering.usage_recorded",)
+def test_batches_and_assignments_are_public() -> None:
+    assert MeteringOutbox.topics == ("metering.usage_recorded", "metering.stream_assigned")

@@ -7,7 +7,8 @@ Refused
 ├── AccountSuspended   it gets no new keys meanwhile
 ├── KeyNotFound        no such key of this account
 ├── KeyIdTaken         the id belongs to a key with other content
-└── TooManyKeys        the account has as many keys as one may have
+├── TooManyKeys        the account has as many keys as one may have
+└── TooManyHooks       the account has as many hooks as one may have
 """
 
 import re
@@ -20,6 +21,7 @@ from eventsourcing.domain import Aggregate, event
 from shared.refusal import Refused
 
 KEYS_MAX = 1_000  # of one account, revoked ones included: suspending rewrites them all at once
+HOOKS_MAX = 20  # of one account; removed ones make room
 ACCOUNT_ID = re.compile(r"[a-z0-9-]{3,64}")
 KEY_ID = re.compile(r"[A-Za-z0-9]{12}")
 USER_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -76,6 +78,13 @@ class TooManyKeys(Refused):
 
     def __init__(self, account_id: str) -> None:
         super().__init__(f"account {account_id} has {KEYS_MAX} keys already")
+
+
+class TooManyHooks(Refused):
+    code = "too_many_hooks"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"account {account_id} has {HOOKS_MAX} hooks already")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,12 @@ class Account(Aggregate):
     class KeyAdmitted(Event):
         TOPIC = "accounts.key_admitted"
 
+    class HookAdmitted(Event):
+        TOPIC = "accounts.hook_admitted"
+
+    class HookDismissed(Event):
+        TOPIC = "accounts.hook_dismissed"
+
     @staticmethod
     def create_id(account_id: str) -> UUID:
         return uuid5(NAMESPACE_URL, f"/accounts/{account_id}")
@@ -153,6 +168,7 @@ class Account(Aggregate):
         self.payer = payer
         self.suspended = False
         self.keys = 0
+        self.hooks = 0
 
     @classmethod
     def open(
@@ -192,6 +208,15 @@ class Account(Aggregate):
             raise TooManyKeys(self.account_id)
         self._key_admitted(timestamp=at)
 
+    def admit_hook(self, *, at: datetime) -> None:
+        """Count one more hook; saved with it."""
+        if self.hooks >= HOOKS_MAX:
+            raise TooManyHooks(self.account_id)
+        self._hook_admitted(timestamp=at)
+
+    def dismiss_hook(self, *, at: datetime) -> None:
+        self._hook_dismissed(timestamp=at)
+
     @event(Suspended)
     def _suspended(self, account_id: str, reason: str, timestamp: datetime, actor: str = "") -> None:
         self.suspended = True
@@ -209,6 +234,14 @@ class Account(Aggregate):
     @event(KeyAdmitted)
     def _key_admitted(self, timestamp: datetime) -> None:
         self.keys += 1
+
+    @event(HookAdmitted)
+    def _hook_admitted(self, timestamp: datetime) -> None:
+        self.hooks += 1
+
+    @event(HookDismissed)
+    def _hook_dismissed(self, timestamp: datetime) -> None:
+        self.hooks -= 1
 
 
 class ApiKey(Aggregate):
