@@ -195,8 +195,8 @@ MUTANTS = [
     Mutant(
         "ignores a user's limit",
         "services/quota/work.py",
-        "for scope in scopes_of(ask) if self.limits(scope).count_spend]",
-        'for scope in scopes_of(ask) if self.limits(scope).count_spend and scope.level != "user"]',
+        "            if self.limits(scope).count_spend:\n",
+        '            if self.limits(scope).count_spend and scope.level != "user":\n',
         QUOTA,
     ),
     Mutant(
