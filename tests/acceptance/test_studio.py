@@ -53,11 +53,12 @@ async def test_a_streams_time_and_what_it_cost_stand_together(system: System) ->
     account = await system.open_account()
     studio, stream_id, began = await hooked(system, account), _name(), _now_ms() - 90_000
     started = await studio.tell("stream.started", stream_id, began, sourceSegmentsDuration=10)
-    payer = Payer(system, account)
-    for _ in range(2):
-        challenge = await payer.challenge()
-        headers = {**account.headers, "Content-Type": "application/json", "Clearinghouse-Stream": stream_id}
-        Paid.read(await system.send("POST", SIGNER, data=request(challenge), headers=headers))
+    challenge = await Payer(system, account).challenge()
+    headers = {**account.headers, "Clearinghouse-Stream": stream_id}
+    job = {**headers, "Idempotency-Key": _name()}
+    upfront = request(challenge, type="fixed", ManifestID=None)
+    for body, shown in ((request(challenge), headers), (upfront, job)):
+        Paid.read(await system.send("POST", SIGNER, data=body, headers=shown))
     idle = await studio.tell("stream.idle", stream_id, began + 71_234, sourceSegmentsDuration=81.2)
     totals = await settled(system, account)
 

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from contracts import api_keys
 from contracts import limits as contract
 from contracts.accounts import FindIdentity, Identity
+from contracts.hooks import hook_secret
 from contracts.stream_starts import BeginStream, StreamBegun
 from services.cli.app import app
 from services.provisioner import bus
@@ -593,3 +594,24 @@ async def test_what_cannot_be_meant_asks_nobody(house: House, words: tuple[str, 
     asked = house.commands[before:]
     assert "Error" in told.err
     assert not [command for command in asked if isinstance(command, contract.Authored)]
+
+
+async def test_hooks_are_added_rotated_and_removed_and_secrets_shown_once(house: House) -> None:
+    await house("accounts", "open", "hooked")
+
+    added = await house.one("hooks", "add", "hooked")
+    hook_id = added["hook"]["hook_id"]
+    rotated = await house.one("hooks", "rotate", "hooked", hook_id, "--overlap-seconds", "60")
+    listed = await house.json("hooks", "list", "hooked")
+    told = await house("hooks", "add", "hooked")
+    removed = await house.one("hooks", "remove", "hooked", hook_id)
+    missing = await house("hooks", "rotate", "hooked", hook_id, status=1)
+
+    key = bytes.fromhex(HOOK_KEY)
+    assert [added["secret"], rotated["secret"]] == [hook_secret(key, hook_id, version) for version in (1, 2)]
+    assert added["url"] == f"https://pay.example.org/webhooks/livepeer/{hook_id}"
+    assert [(hook["hook_id"], hook["version"]) for hook in listed] == [(hook_id, 2)]
+    assert "whsec_" not in json.dumps(listed)
+    assert "Secret: whsec_" in told.out
+    assert removed["removed"]
+    assert missing.err.endswith("(hook_not_found)\n")
