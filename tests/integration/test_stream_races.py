@@ -39,7 +39,7 @@ def test_what_two_processes_race_for_is_recorded_once(database: Callable[..., in
         found = connection.execute("SELECT stream_id, elapsed_ms FROM metering.streams").fetchall()
     assert sum(counts) == len(keys)
     assert kept == (len(keys),)
-    elapsed = dict(found)
+    elapsed = {str(row[0]): row[1] for row in found}
     assert all(
         elapsed[show.stream_id] == show.elapsed_ms for show in told.shows if show.stream_id in told.whole
     )

@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import random
 from typing import Any
 from uuid import uuid4
 
@@ -38,3 +39,13 @@ def signed(secret: str, body: bytes, at_ms: int) -> dict[str, str]:
 
 def to_bytes(body: Any) -> bytes:
     return json.dumps(body).encode()
+
+
+def bent(chance: random.Random, data: bytes) -> bytes:
+    """Change some bytes, cut a piece out, or double one."""
+    for _ in range(chance.randrange(4)):
+        place, length = chance.randrange(len(data)), chance.randrange(1, 9)
+        piece = data[place : place + length]
+        inserted = chance.choice([b"", piece * 2, chance.randbytes(length), b"9" * 40, b"null", b'{"a":['])
+        data = data[:place] + inserted + data[place + length :]
+    return data or b"x"

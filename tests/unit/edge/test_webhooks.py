@@ -16,7 +16,7 @@ from contracts.message import Fault, Message, Refusal
 from contracts.webhooks_in import DELIVERIES_MAX, DeliveriesRecorded, Delivery, RecordDeliveries
 from tests.unit.edge.edge_app import NOW, Answer, Edge
 from tests.unit.edge.managing import asked, managed
-from tests.unit.edge.studio_client import body_of, signed, to_bytes
+from tests.unit.edge.studio_client import bent, body_of, signed, to_bytes
 
 pytestmark = pytest.mark.anyio
 
@@ -347,13 +347,3 @@ async def test_no_header_and_no_body_make_it_fail() -> None:
         statuses.add(answer.status)
 
     assert statuses == {200, 400, 401}
-
-
-def bent(chance: random.Random, data: bytes) -> bytes:
-    """Change some bytes, cut a piece out, or double one."""
-    for _ in range(chance.randrange(4)):
-        place, length = chance.randrange(len(data)), chance.randrange(1, 9)
-        piece = data[place : place + length]
-        inserted = chance.choice([b"", piece * 2, chance.randbytes(length), b"9" * 40, b"null", b'{"a":['])
-        data = data[:place] + inserted + data[place + length :]
-    return data or b"x"
