@@ -1,6 +1,6 @@
-"""How long quota takes to write the rules of many accounts, and what they cost a reader: figures as JSON.
+"""What grants cost under limits, and the rules of many accounts their writer and a reader: figures as JSON.
 
-python -m tests.bench.bench_rules [--accounts 100000]
+python -m tests.bench.bench_limits [--accounts 100000]
 """
 
 import argparse
