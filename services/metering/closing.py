@@ -18,9 +18,7 @@ class Closing:
         self._turn = threading.Lock()
 
     @decided_again
-    def close(
-        self, account_id: str, until: datetime, *, actor: str, reason: str, now: datetime
-    ) -> datetime:
+    def close(self, account_id: str, until: datetime, *, actor: str, reason: str, now: datetime) -> datetime:
         """Close the hours before `until`, and say until when they are closed.
 
         Raises BadUntil and UsageAlreadyClosed.

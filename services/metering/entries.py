@@ -109,8 +109,15 @@ class _Reader:
         index = self._who_by_raw.get(raw)
         if index is None:
             account, user, session, job_type, app, recipient, *use = raw
-            who = _key(account), _optional(user), _key(session), _text(job_type), _text(app), _key(recipient)
-            who += tuple(map(_text, use))
+            known = (
+                _key(account),
+                _optional(user),
+                _key(session),
+                _text(job_type),
+                _text(app),
+                _key(recipient),
+            )
+            who = (*known, *map(_text, use))
             if sum(len(text.encode()) for text in who) > KEY_BYTES:
                 raise ValueError("the names of account, user, app and so on are too long")
             index = self._who_by_raw[raw] = len(self._who)

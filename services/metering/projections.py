@@ -102,7 +102,7 @@ class UsageTables:
     """Adds usage to the two tables, one statement each; a rebuild names tables of its own."""
 
     def __init__(
-        self, usage_hourly: Identifier, sessions: Identifier, closings: Closings | None = None
+        self, usage_hourly: Identifier, sessions: Identifier, *, closings: Closings | None = None
     ) -> None:
         self._add_usage = SQL(ADD_USAGE).format(table=usage_hourly)
         self._change_sessions = SQL(CHANGE_SESSIONS).format(table=sessions)

@@ -13,7 +13,7 @@ from psycopg.sql import Identifier
 from services.metering.closings import ClosedHours
 from services.metering.domain.period import UsagePeriod
 from services.metering.domain.stream import TIMED, HourChange, Stream, hour_changes
-from services.metering.stream_tables import TABLES, DeliveryKey, StreamRow, StreamTables
+from services.metering.stream_tables import HOURS_KEY, TABLES, DeliveryKey, StreamRow, StreamTables
 from shared.audit import Together
 from shared.folding import ByAggregate, DomainEvent, Events, Fold
 from shared.meter import Meter
@@ -22,7 +22,7 @@ from shared.table_copies import Table
 
 STREAM_TABLES = [
     Table("streams", ("account_id", "stream_id")),
-    Table("stream_hourly", ("account_id", "hour", "of_hour", "user_id", "app")),
+    Table("stream_hourly", HOURS_KEY),
     Table("deliveries", ("account_id", "webhook_id", "event_id")),
 ]
 TOPICS = [event.TOPIC for event in (Stream.Opened, *TIMED, Stream.GivenUp)]

@@ -54,6 +54,8 @@ CREATE TABLE IF NOT EXISTS {schema}.raw_deliveries (
     PRIMARY KEY (account_id, webhook_id, event_id));
 CREATE INDEX IF NOT EXISTS raw_deliveries_by_time ON {schema}.raw_deliveries (received_at);
 """
+HOURS_KEY = ("account_id", "hour", "of_hour", "user_id", "app")
+HOURS_SUMS = ("ms", "late_ms")
 ADD_HOURS: LiteralString = """
 INSERT INTO {table} AS t (account_id, user_id, app, hour, of_hour, ms, late_ms)
 SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[],

@@ -70,8 +70,9 @@ class Spends:
         found: dict[Scope, set[str]] = defaultdict(set)
         for account_id, session_id, recipient, told in self._paid:
             session = work.budget(account_id).sessions.get(session_id)
-            if told or session is not None:
-                found[Scope(account_id, key_id=told or session["key_id"])].add(recipient)
+            key_id = told or (session["key_id"] if session is not None else None)
+            if key_id is not None:
+                found[Scope(account_id, key_id=key_id)].add(recipient)
         return found
 
     def _narrow_ids(self, work: Work, keys: Iterable[Scope]) -> Iterator[UUID]:

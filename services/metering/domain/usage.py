@@ -31,7 +31,9 @@ type Price = tuple[int, int, int]  # EV of a ticket in wei over CERTAIN, price p
 # position after the batch's first, at, index of who, index of price, tickets, cost, units
 type Payment = tuple[int, int, int, int, int, int, int]
 # at, account, user, session, job type, app, orchestrator, stream; key and capability as above
-type Opening = tuple[int, *tuple[str, ...]]
+type Opening = (
+    tuple[int, str, str, str, str, str, str, str] | tuple[int, str, str, str, str, str, str, str, str, str]
+)
 type Closing = tuple[int, int, str, str]  # position after the batch's first, at, account, session
 
 
