@@ -3,7 +3,7 @@
 A sum is kept exact: a numerator by denominator, and rounded down once, at the end.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import LiteralString
@@ -105,9 +105,13 @@ def defined(row: DictRow) -> Meter:
     return Sum("meter_hourly", keys, "amount", "records", places=None, where=where)
 
 
-def floor_text(terms: Iterable[tuple[int, int]], places: int) -> str:
+def floor_text(terms: Sequence[tuple[int, int]], places: int) -> str:
     """The floor of an exact sum of fractions, with so many places."""
-    scaled = whole_wei((numerator * 10**places, denominator) for numerator, denominator in terms)
+    scale = 10**places
+    if len(denominators := {denominator for _, denominator in terms}) == 1:
+        scaled = sum(numerator for numerator, _ in terms) * scale // denominators.pop()
+    else:
+        scaled = whole_wei((numerator * scale, denominator) for numerator, denominator in terms)
     sign, digits = "-" if scaled < 0 else "", str(abs(scaled)).rjust(places + 1, "0")
     return f"{sign}{digits[:-places]}.{digits[-places:]}" if places else f"{sign}{digits}"
 

@@ -17,6 +17,12 @@ from services.metering.usage_windows import Windows, months_of, windows, zone_of
 
 TIMEOUT_MS = 2000  # the caller does not wait longer
 HOUR = timedelta(hours=1)
+# What is known as of a moment is read more than once, and has to be the same. Sums of a whole house
+# fit into that memory; compiling them costs more than it gains, and one query has one core.
+BEGIN = f"""
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = {TIMEOUT_MS};
+SET LOCAL work_mem = '16MB'; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0
+"""
 
 # First by denominator, because only fractions of one denominator add up in SQL, and by closed hour.
 SUMS = """
@@ -52,9 +58,7 @@ class MeterQueries:
         Raises BadQuery.
         """
         with self._datastore.get_connection() as connection, connection.transaction():
-            # What is known as of a moment is read twice, and has to be the same.
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            connection.execute(SQL("SET LOCAL statement_timeout = {}").format(Literal(TIMEOUT_MS)))
+            connection.execute(BEGIN)
             meter = self._meter(connection, asked.meter)
             _check(asked, meter)
             rows = self._rows(connection, asked, meter)
@@ -91,13 +95,14 @@ class MeterQueries:
         return windows(from_at.astimezone(UTC), to_at.astimezone(UTC), asked.window, asked.time_zone)
 
     def _meter(self, connection: Connection[DictRow], name: str) -> Meter:
+        built_in = BUILT_IN.get(name)
+        if built_in is not None and built_in.table != "meter_hourly":
+            return built_in
         table = Identifier(self._datastore.schema, "meters")
         exists = connection.execute("SELECT to_regclass(%s) AS found", (table.as_string(connection),))
-        has_own = (row := exists.fetchone()) is not None and row["found"] is not None
-        if (built_in := BUILT_IN.get(name)) is not None:
-            if has_own or built_in.table != "meter_hourly":
+        if (row := exists.fetchone()) is not None and row["found"] is not None and "\0" not in name:
+            if built_in is not None:
                 return built_in
-        elif has_own and "\0" not in name:
             found = connection.execute(SQL(DEFINED).format(table), (name,)).fetchone()
             if found is not None:
                 return defined(found)
@@ -169,7 +174,7 @@ class _Query:
         if meter.places is None:
             return plain_text(row["total"] or 0)
         terms = zip(row["numerators"] or (), row["denominators"] or (), strict=True)
-        return floor_text(((int(number), int(denominator)) for number, denominator in terms), meter.places)
+        return floor_text([(int(number), int(denominator)) for number, denominator in terms], meter.places)
 
     def _window_column(self, found: Windows) -> Composable:
         if self._asked.window == "hour":

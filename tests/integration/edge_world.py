@@ -94,7 +94,7 @@ class StandIns:
         reply = self._answer(message.subject, message.data)
         await message.respond(reply.model_dump_json().encode())
 
-    def _answer(self, subject: str, data: bytes) -> Message:  # noqa: PLR0911
+    def _answer(self, subject: str, data: bytes) -> Message:  # noqa: C901, PLR0911
         match subject:
             case signer.SignOrchestratorInfo.subject:
                 asked_info = signer.SignOrchestratorInfo.model_validate_json(data)

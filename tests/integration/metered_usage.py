@@ -159,7 +159,7 @@ class Metered:
 
     def rows(self, query: str, params: Sequence[object] = ()) -> list[DictRow]:
         with connect(self.dsn, row_factory=dict_row, autocommit=True) as connection:
-            cursor = connection.execute(SQL(query), params)  # type: ignore[arg-type] # of the tests' own
+            cursor = connection.execute(SQL(query), params)
             return cursor.fetchall() if cursor.description else []
 
     def differing(self) -> dict[str, list[str]]:

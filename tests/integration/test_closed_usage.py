@@ -164,16 +164,22 @@ def test_a_closing_waits_for_what_is_being_booked(store: Metered) -> None:
 
 OLD_TABLES = (
     "DROP TABLE metering.usage_hourly, metering.stream_hourly, metering.closings",
-    "CREATE TABLE metering.usage_hourly (account_id text, user_id text, job_type text, app text,"
-    " recipient text, hour timestamptz, fee_denominator bigint, payments bigint NOT NULL,"
-    " tickets bigint NOT NULL, cost numeric NOT NULL, ev_numerator numeric NOT NULL,"
-    " fee_numerator numeric NOT NULL,"
-    " PRIMARY KEY (account_id, hour, user_id, job_type, app, recipient, fee_denominator))",
+    (
+        "CREATE TABLE metering.usage_hourly (account_id text, user_id text, job_type text, app text,"
+        " recipient text, hour timestamptz, fee_denominator bigint, payments bigint NOT NULL,"
+        " tickets bigint NOT NULL, cost numeric NOT NULL, ev_numerator numeric NOT NULL,"
+        " fee_numerator numeric NOT NULL,"
+        " PRIMARY KEY (account_id, hour, user_id, job_type, app, recipient, fee_denominator))"
+    ),
     "CREATE INDEX usage_hourly_by_hour ON metering.usage_hourly (hour)",
-    "INSERT INTO metering.usage_hourly VALUES"
-    " ('acme', 'ann', 'live', 'daydream', '0xr', '2026-10-24T12:00Z', 3, 2, 6, 202, 8, 9)",
-    "CREATE TABLE metering.stream_hourly (account_id text, user_id text, app text, hour timestamptz,"
-    " ms bigint NOT NULL, late_ms bigint NOT NULL, PRIMARY KEY (account_id, hour, user_id, app))",
+    (
+        "INSERT INTO metering.usage_hourly VALUES"
+        " ('acme', 'ann', 'live', 'daydream', '0xr', '2026-10-24T12:00Z', 3, 2, 6, 202, 8, 9)"
+    ),
+    (
+        "CREATE TABLE metering.stream_hourly (account_id text, user_id text, app text, hour timestamptz,"
+        " ms bigint NOT NULL, late_ms bigint NOT NULL, PRIMARY KEY (account_id, hour, user_id, app))"
+    ),
     "INSERT INTO metering.stream_hourly VALUES ('acme', 'ann', 'demo', '2026-10-24T12:00Z', 1500, 0)",
 )
 

@@ -113,7 +113,7 @@ async def test_csv_without_a_meter(world: World, acme: str) -> None:
     assert json_again.json["usage"]
 
 
-async def test_a_users_key_reads_its_own_users_usage_only(world: World, acme: str, ann: str) -> None:
+async def test_a_users_key_reads_its_own_users_usage_only(world: World, ann: str) -> None:
     own = await world.call("GET", path(meter="tickets"), key=ann)
     named = await world.call("GET", path(meter="tickets", user_id="ann", filter="user:bob"), key=ann)
     without = await world.call("GET", PATH, key=ann)

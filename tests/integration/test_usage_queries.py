@@ -19,14 +19,20 @@ from tests.integration.metered_usage import HOUR, NOON, Metered, Sources, metere
 
 type Told = tuple[datetime, PaymentSigned]
 
-SECONDS_AND_PIXELS = {"live": (1, 0), "lv2v": (Fraction(1, 27_648_000), 1), "": (0, 1), "fixed": (0, 0)}
+# Seconds and pixels of a unit.
+SECONDS_AND_PIXELS: dict[str, tuple[Fraction, int]] = {
+    "live": (Fraction(1), 0),
+    "lv2v": (Fraction(1, 27_648_000), 1),
+    "": (Fraction(), 1),
+    "fixed": (Fraction(), 0),
+}
 # What a payment counts in each meter, by another way of counting.
 COUNTS: dict[str, Callable[[PaymentSigned], Fraction]] = {
     "payment_cost_wei": lambda told: Fraction(told.cost),
     "payment_fee_wei": lambda told: Fraction(told.units * told.price_per_unit, told.pixels_per_unit),
     "tickets": lambda told: Fraction(told.tickets),
     "pixels": lambda told: Fraction(told.units * SECONDS_AND_PIXELS[told.job_type][1]),
-    "billable_seconds": lambda told: told.units * Fraction(SECONDS_AND_PIXELS[told.job_type][0]),
+    "billable_seconds": lambda told: told.units * SECONDS_AND_PIXELS[told.job_type][0],
 }
 COLUMNS = {"user": "user_id", "key": "key_id", "account": "account_id"}
 

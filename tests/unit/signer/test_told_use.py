@@ -43,7 +43,7 @@ def test_a_payment_tells_the_key_that_paid_and_what_was_asked_for(signer: Signer
         ("key-2", both),  # who asks for nothing goes on with what was
     ]
     assert signer.stored() - before == 2  # nonces and payment: an unchanged use costs nothing
-    assert [event for event in told(signer)] == events
+    assert told(signer) == events
 
 
 @pytest.mark.parametrize(
