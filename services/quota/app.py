@@ -25,6 +25,7 @@ from services.quota.outbox import QuotaOutbox
 from services.quota.rules import RulesWriter
 from services.quota.settings import QuotaSettings
 from services.quota.streaming import Streaming
+from services.quota.together import Together
 from services.quota.watching import Watching
 from shared import logging
 from shared.bucket import BucketWriter
@@ -41,6 +42,7 @@ from shared.store import postgres_env
 
 SERVICE = "quota"
 RATE_RETRY_SECONDS = 1.0
+ASKS_TOGETHER = 64  # in a commit
 
 log = structlog.get_logger()
 
@@ -91,6 +93,7 @@ def answering(
         broker.include_router(each.router)
     context = {
         "quota": quota,
+        "grants": Together(quota.grant_all, most=ASKS_TOGETHER),
         "rules": quota.rules,
         "audit": quota.audit,
         "clock": clock,
