@@ -21,7 +21,9 @@ from pydantic import (
 
 from contracts import limits as contract
 from contracts.audit import AuditRow
-from contracts.limits import CreditRow, JobType, LimitRow, StopKind
+from contracts.credit import CreditRow
+from contracts.limits import JobType, LimitRow
+from contracts.stops import StopKind
 from contracts.stream_starts import LEASE_SECONDS_MAX, LEASE_SECONDS_MIN
 from services.edge.addresses import read_address
 from services.edge.routes.models import AccountId, Body, KeyId, Moment, OpaqueId, WeiOut

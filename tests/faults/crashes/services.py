@@ -11,7 +11,8 @@ from typing import Any, ClassVar, cast
 from faststream import ContextRepo
 from nats.aio.client import Client as NatsClient
 
-from contracts.limits import AssignPlan, GrantCredit, SetLimits, SetPlan, SetTimeZone, VoidCredit
+from contracts.credit import GrantCredit, VoidCredit
+from contracts.limits import AssignPlan, SetLimits, SetPlan, SetTimeZone
 from contracts.message import Command, Message, ReadLog, read_log_subject
 from contracts.quota import GrantAllowances
 from contracts.signer import CloseSessions
