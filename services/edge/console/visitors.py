@@ -51,8 +51,7 @@ async def viewer_of(request: Request) -> Viewer:
     if holder is None:
         raise SignInNeeded
     request.scope["account_id"] = holder.account_id
-    shown = session.token_holder(identity)
-    for each in (holder, shown) if shown else (holder,):
+    for each in (holder, session.token_holder(identity) or identity):
         parts.admission.check(each, each.user_id, request.scope)
     return Viewer(session, holder, parts.console.form_token(session))
 
