@@ -16,7 +16,7 @@ TIMEOUT_MS = 15_000
 
 @asynccontextmanager
 async def launched() -> AsyncIterator[Browser]:
-    assert CHROMIUM.exists(), MISSING
+    _require()
     options = ["--no-sandbox"] if os.geteuid() == 0 else []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=options)
@@ -24,6 +24,11 @@ async def launched() -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+def _require() -> None:
+    """A machine without a browser fails these tests, and says how to get one."""
+    assert CHROMIUM.exists(), MISSING
 
 
 @asynccontextmanager
@@ -86,6 +91,3 @@ class Watched:
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
-
-
-__all__ = ["Browser", "Page", "Watched", "launched", "opened", "sign_in", "signed_in"]

@@ -6,11 +6,9 @@ official SDK run while the picture is taken.
 """
 
 import asyncio
-import json
 import random
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,10 +18,10 @@ from typing import Any
 import aiohttp
 from livepeer_gateway.selection import reserve_session
 from livepeer_gateway.token import parse_token
+from playwright.async_api import Browser
 
 from tests import infra
-from tests.acceptance.browser import Browser, launched, signed_in
-from tests.acceptance.checks import settled
+from tests.acceptance.browser import launched, signed_in
 from tests.acceptance.system import OPTIONS, Account, Answer, System, until
 from tests.acceptance.wire import SIGNER, Paid, Payer, request
 from tests.unit.edge.studio_client import body_of, signed, to_bytes
@@ -39,6 +37,7 @@ WEIGHTS_OF_USERS, WEIGHTS_OF_APPS = (9, 5, 3, 2, 1), (6, 3, 1)
 REFUSED_USER = "u-e55d"
 DAYS_BACK, HOURS_BACK = range(21, 0, -1), range(11, 0, -1)
 RUN_SECONDS = 14
+OK, SATURDAY = 200, 5
 SECONDS = 30.0
 HOUR = timedelta(hours=1)
 # A second costs some $0.003 at the world's rate.
@@ -99,10 +98,10 @@ async def open_account(system: System) -> Account:
     assert (await system.call("POST", "/v1/accounts", body=body)).status == 201
     account = await system.issue_key(ACCOUNT)
     path = f"/v1/accounts/{ACCOUNT}"
-    limits = {"spend_per_month_micro_usd": 60_000_000, "spend_per_day_micro_usd": 6_000_000, "streams_max": 8}
+    limits = {"spend_per_month_micro_usd": 30_000_000, "spend_per_day_micro_usd": 3_000_000, "streams_max": 8}
     for where, what in (
         (f"{path}/limits", limits),
-        (f"{path}/users/{REFUSED_USER}/limits", {"spend_per_day_micro_usd": 40_000}),
+        (f"{path}/users/{REFUSED_USER}/limits", {"spend_per_day_micro_usd": 31_000}),
         (f"{path}/keys/{account.key_id}/limits", {"spend_per_hour_micro_usd": 4_000_000}),
         (f"{path}/time-zone", {"time_zone": "Europe/Berlin"}),
     ):
@@ -126,11 +125,19 @@ class Customer:
         headers |= {name: value for name, value in named.items() if value}
         return await self.system.send("POST", SIGNER, data=request(challenge, app=app), headers=headers)
 
+    async def paid(self, user: str, app: str, stream: str = "") -> None:
+        """Pay, however often a signer that has just started says that it cannot yet."""
+
+        async def is_paid() -> bool:
+            return (await self.pay(user, app, stream)).status == OK
+
+        await until("a payment is signed", is_paid, seconds=SECONDS)
+
     async def pay_often(self, times: int) -> None:
         for _ in range(times):
             [user] = self.chance.choices(USERS, WEIGHTS_OF_USERS)
             [app] = self.chance.choices(APPS, WEIGHTS_OF_APPS)
-            Paid.read(await self.pay(user, app))
+            await self.paid(user, app)
 
     async def past(self, signer: PastSigner) -> None:
         """Pay on days of this month, and then in hours of today."""
@@ -138,7 +145,7 @@ class Customer:
         days = [timedelta(days=back) for back in DAYS_BACK if back < local.day]
         hours = [HOUR * back for back in HOURS_BACK if back < local.hour]
         for back in days:
-            weekend = (local - back).weekday() >= 5
+            weekend = (local - back).weekday() >= SATURDAY
             await signer.put_back(back, self.system)
             await self.pay_often(self.chance.randrange(2, 6) if weekend else self.chance.randrange(8, 17))
         for back in hours:
@@ -150,19 +157,35 @@ class Customer:
         """Streams that Livepeer Studio told of, with payments; and one whose user reached a limit."""
         hook = (await self.system.call("POST", f"/v1/accounts/{ACCOUNT}/hooks")).json
         now = time.time_ns() // 1_000_000
-        told = (("st-2f61c0", "u-4c1e", 94, 41), ("st-8d03b7", "u-9b20", 63, 25), ("st-c41e9a", "u-d07f", 38, None))
+        told = (
+            ("st-2f61c0", "u-4c1e", 94, 41),
+            ("st-8d03b7", "u-9b20", 63, 25),
+            ("st-c41e9a", "u-d07f", 38, None),
+        )
         for stream, user, began, ended in told:
-            Paid.read(await self.pay(user, "demo/echo", stream))
+            await self.paid(user, "demo/echo", stream)
             for event, minutes in (("stream.started", began), ("stream.idle", ended)):
                 if minutes is not None:
                     await self._deliver(hook, event, stream, user, now - minutes * 60_000)
-        for _ in range(2):
-            answers = await self.pay(REFUSED_USER, "demo/echo", "st-5b9e12")
-            print(answers.status, answers.body)
+        await self._reach_a_limit()
+
+    async def _reach_a_limit(self) -> None:
+        """Pay once more in a session than its user may."""
+        challenge = await self.payer.challenge()
+        named = {"Clearinghouse-User": REFUSED_USER, "Clearinghouse-Stream": "st-5b9e12"}
+        headers = {**self.account.headers, **named}
+        first = await self.system.send("POST", SIGNER, data=request(challenge), headers=headers)
+        body = request(challenge, Paid.read(first).state)
+        refused = await self.system.send("POST", SIGNER, data=body, headers=headers)
+        assert refused.status != OK, refused
 
     async def _deliver(self, hook: dict[str, Any], event: str, stream: str, user: str, at: int) -> None:
         now = time.time_ns() // 1_000_000
-        whose = {"id": stream, "creatorId": {"type": "unverified", "value": user}, "sourceSegmentsDuration": 0}
+        whose = {
+            "id": stream,
+            "creatorId": {"type": "unverified", "value": user},
+            "sourceSegmentsDuration": 0,
+        }
         data = to_bytes(body_of(now, event=event, createdAt=at, stream=whose))
         path = hook["url"].removeprefix(self.system.world.public_url)
         answer = await self.system.send("POST", path, data=data, headers=signed(hook["secret"], data, now))

@@ -123,7 +123,9 @@ def _session_view(asked: dict[str, Any]) -> Message:
     user = session_id.removeprefix("session-of-")
     if asked["account_id"] != "acme" or user == session_id:
         return Refusal(code="session_not_found", message=f"there is no session {session_id}")
-    refused = signer.TimelineEntry(at=NOW, event="PaymentRefused", text="refused with 402 (spend_limit): all spent")
+    refused = signer.TimelineEntry(
+        at=NOW, event="PaymentRefused", text="refused with 402 (spend_limit): all spent"
+    )
     return signer.SessionView(
         session_id=session_id,
         account_id="acme",
@@ -156,11 +158,15 @@ class Visitor:
         return self._kept(await self.edge.call("GET", path, headers={**self._cookie(), **headers}))
 
     async def post(
-        self, path: str, fields: dict[str, str], *, origin: str | None = PUBLIC_URL, peer: str = "198.51.100.7"
+        self,
+        path: str,
+        fields: dict[str, str],
+        *,
+        origin: str | None = PUBLIC_URL,
     ) -> Answer:
         headers = {**self._cookie(), "content-type": FORM, **({"origin": origin} if origin else {})}
         body = urlencode(fields)
-        return self._kept(await self.edge.call("POST", path, headers=headers, body=body, peer=peer))
+        return self._kept(await self.edge.call("POST", path, headers=headers, body=body))
 
     async def sign_in(self, credential: str, **options: Any) -> Answer:
         return await self.post("/sign-in", {"credential": credential}, **options)

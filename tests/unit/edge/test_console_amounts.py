@@ -91,7 +91,9 @@ def test_every_hour_is_in_one_day_though_midnight_lies_within_it() -> None:
     now = datetime(2031, 5, 17, 8, 5, tzinfo=UTC)
     calendar = Calendar.of(now, "Asia/Kolkata")  # half an hour off
     first = calendar.month_from
-    hours = [hour(first + timedelta(hours=n), 10**n % 97) for n in range((now - first) // timedelta(hours=1) + 1)]
+    hours = [
+        hour(first + timedelta(hours=n), 10**n % 97) for n in range((now - first) // timedelta(hours=1) + 1)
+    ]
 
     month, day = calendar.month_chart(hours), calendar.day_chart(hours)
 

@@ -82,7 +82,7 @@ async def test_names_that_clients_chose_are_text() -> None:
     assert usage is not None
 
     def evil(question: dict[str, Any]) -> Any:
-        page = usage(question)
+        page: Any = usage(question)
         if question["group_by"] == ["hour"]:
             return page
         rows = [row.model_copy(update={"group": dict.fromkeys(row.group, EVIL)}) for row in page.rows]

@@ -209,7 +209,11 @@ async def test_signing_out_ends_the_session_everywhere() -> None:
     edge.rule(Scoped(account_id="acme", token_id=ended["token_id"]), rules={"expires_at": NOW.isoformat()})
 
     assert (answer.status, answer.headers["location"], visitor.cookies) == (303, "/usage", {})
-    assert (ended["account_id"], ended["actor"], ended["reason"]) == ("acme", f"key:{key.key_id}", "signed_out")
+    assert (ended["account_id"], ended["actor"], ended["reason"]) == (
+        "acme",
+        f"key:{key.key_id}",
+        "signed_out",
+    )
     assert shows_form(await visitor.get())
     assert (await copy.get()).status == 401
 
