@@ -37,7 +37,8 @@ WEIGHTS_OF_USERS, WEIGHTS_OF_APPS = (9, 5, 3, 2, 1), (6, 3, 1)
 REFUSED_USER = "u-e55d"
 DAYS_BACK, HOURS_BACK = range(21, 0, -1), range(11, 0, -1)
 RUN_SECONDS = 14
-OK, SATURDAY = 200, 5
+OK, CREATED, PAYMENT_REQUIRED = 200, 201, 402
+SATURDAY = 5
 SECONDS = 30.0
 HOUR = timedelta(hours=1)
 # A second costs some $0.003 at the world's rate.
@@ -95,18 +96,18 @@ def with_past_signer(world: World, environment: dict[str, str]) -> None:
 
 async def open_account(system: System) -> Account:
     body = {"account_id": ACCOUNT, "spend_limit_wei": str(10**17)}
-    assert (await system.call("POST", "/v1/accounts", body=body)).status == 201
+    assert (await system.call("POST", "/v1/accounts", body=body)).status == CREATED
     account = await system.issue_key(ACCOUNT)
     path = f"/v1/accounts/{ACCOUNT}"
     limits = {"spend_per_month_micro_usd": 30_000_000, "spend_per_day_micro_usd": 3_000_000, "streams_max": 8}
     for where, what in (
         (f"{path}/limits", limits),
         (f"{path}/users/{REFUSED_USER}/limits", {"spend_per_day_micro_usd": 31_000}),
-        (f"{path}/keys/{account.key_id}/limits", {"spend_per_hour_micro_usd": 4_000_000}),
+        (f"{path}/keys/{account.key_id}/limits", {"spend_per_hour_wei": str(2 * 10**15)}),
         (f"{path}/time-zone", {"time_zone": "Europe/Berlin"}),
     ):
         answer = await system.call("PUT", where, body={**what, "reason": "agreed"})
-        assert answer.status == 200, answer
+        assert answer.status == OK, answer
     return account
 
 
@@ -160,24 +161,28 @@ class Customer:
         told = (
             ("st-2f61c0", "u-4c1e", 94, 41),
             ("st-8d03b7", "u-9b20", 63, 25),
-            ("st-c41e9a", "u-d07f", 38, None),
+            ("st-c41e9a", "u-d07f", 38, 12),
         )
         for stream, user, began, ended in told:
             await self.paid(user, "demo/echo", stream)
             for event, minutes in (("stream.started", began), ("stream.idle", ended)):
-                if minutes is not None:
-                    await self._deliver(hook, event, stream, user, now - minutes * 60_000)
+                await self._deliver(hook, event, stream, user, now - minutes * 60_000)
         await self._reach_a_limit()
 
     async def _reach_a_limit(self) -> None:
-        """Pay once more in a session than its user may."""
+        """Pay once more for a stream than its user may."""
+        begun = {"stream_id": "st-5b9e12", "user_id": REFUSED_USER, "app": "demo/echo"}
+        answer = await self.system.call("POST", "/v1/streams", key=self.account.api_key, body=begun)
+        assert answer.status == CREATED, answer
         challenge = await self.payer.challenge()
         named = {"Clearinghouse-User": REFUSED_USER, "Clearinghouse-Stream": "st-5b9e12"}
         headers = {**self.account.headers, **named}
         first = await self.system.send("POST", SIGNER, data=request(challenge), headers=headers)
         body = request(challenge, Paid.read(first).state)
         refused = await self.system.send("POST", SIGNER, data=body, headers=headers)
-        assert refused.status != OK, refused
+        assert refused.status == PAYMENT_REQUIRED, refused
+        ended = await self.system.call("POST", "/v1/streams/st-5b9e12/end", key=self.account.api_key)
+        assert ended.status < PAYMENT_REQUIRED, ended
 
     async def _deliver(self, hook: dict[str, Any], event: str, stream: str, user: str, at: int) -> None:
         now = time.time_ns() // 1_000_000
@@ -189,14 +194,14 @@ class Customer:
         data = to_bytes(body_of(now, event=event, createdAt=at, stream=whose))
         path = hook["url"].removeprefix(self.system.world.public_url)
         answer = await self.system.send("POST", path, data=data, headers=signed(hook["secret"], data, now))
-        assert answer.status == 200, answer
+        assert answer.status == OK, answer
 
     @asynccontextmanager
     async def live(self, user: str, stream: str) -> AsyncIterator[None]:
         """A session of the official SDK that goes on paying, for a stream that was begun."""
         begun = {"stream_id": stream, "user_id": user, "app": "demo/echo", "lease_seconds": 3600}
         answer = await self.system.call("POST", "/v1/streams", key=self.account.api_key, body=begun)
-        assert answer.status == 201, answer
+        assert answer.status == CREATED, answer
         token = parse_token(self.account.sdk_token)
         named = {"Clearinghouse-User": user, "Clearinghouse-Stream": stream}
         session = await reserve_session(

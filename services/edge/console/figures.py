@@ -16,6 +16,7 @@ from contracts.metered_streams import (
     MeteredStreamPage,
     MeteredStreamView,
     ReadMeteredStream,
+    StreamRun,
 )
 from contracts.metering import (
     GroupKey,
@@ -93,6 +94,7 @@ class SessionLine:
 @dataclass(frozen=True, slots=True)
 class StreamLine:
     view: MeteredStreamView
+    ran_ms: int
     last: SessionLine | None  # of its payment sessions
 
 
@@ -218,7 +220,8 @@ class Figures:
 
     async def _stream_line(self, stream: MeteredStream) -> StreamLine:
         view = await self._stream_view(stream.stream_id)
-        return StreamLine(view, await self._session_line(view.sessions[-1]) if view.sessions else None)
+        last = await self._session_line(view.sessions[-1]) if view.sessions else None
+        return StreamLine(view, ran_ms(view, self._at), last)
 
     async def _session_line(self, row: SessionRow) -> SessionLine:
         """Its summary is the signer's; where that is away, all other figures stand without it."""
@@ -237,6 +240,19 @@ class Figures:
     async def _session_view(self, session_id: str) -> SessionView:
         asked = ReadSession(account_id=self._scope.account_id, session_id=session_id)
         return await ask(self._parts.client, asked, SessionView)
+
+
+def run_ms(run: StreamRun, at: datetime) -> int:
+    """How long a run has lasted; one that goes on, up to now and not to its last sign of life."""
+    if run.ended_at is not None:
+        return run.elapsed_ms
+    return max(run.elapsed_ms, (at - run.began_at) // timedelta(milliseconds=1))
+
+
+def ran_ms(view: MeteredStreamView, at: datetime) -> int:
+    """How long a stream has run in all, likewise."""
+    going_on = [run for run in view.runs if run.ended_at is None][-1:]
+    return view.stream.elapsed_ms + sum(run_ms(run, at) - run.elapsed_ms for run in going_on)
 
 
 def _without_others(view: MeteredStreamView, own: list[SessionRow]) -> MeteredStreamView:

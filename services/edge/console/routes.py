@@ -12,7 +12,7 @@ from starlette.responses import Response
 from services.edge.auth import AuthenticationRefused, KeyExpired, KeyRefused, NotReadyError
 from services.edge.console import signing, words
 from services.edge.console.assets import PREFIX, Assets
-from services.edge.console.figures import Figures, NotFound
+from services.edge.console.figures import Figures, NotFound, ran_ms
 from services.edge.console.pages import HEADERS, Pages
 from services.edge.console.visitors import SignInNeeded, Viewer, drop_cookie, viewer_of
 from services.edge.parts import parts_of
@@ -77,12 +77,14 @@ async def stream(request: Request, pages: Pages) -> Response:
     viewer = await viewer_of(request)
     figures = Figures(parts_of(request), viewer)
     view, sessions = await figures.stream(request.path_params["stream_id"])
-    limits = await figures.limits()
+    limits, at = await figures.limits(), parts_of(request).clock.now()
     return pages.answer(
         "stream.html",
         **_shell(request, viewer),
         view=view,
         stream=view.stream,
+        at=at,
+        ran_ms=ran_ms(view, at),
         sessions=sessions,
         zone=ZoneInfo(limits.time_zone),
         rate=limits.micro_usd_per_eth,
