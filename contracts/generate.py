@@ -18,6 +18,7 @@ from pydantic.json_schema import models_json_schema
 from contracts import (
     accounts,
     audit,
+    credit,
     deposit_watcher,
     discovery,
     hooks,
@@ -28,6 +29,7 @@ from contracts import (
     metering,
     quota,
     signer,
+    stops,
     stream_starts,
     webhooks_in,
 )
@@ -38,6 +40,7 @@ DIRECTORY = Path(__file__).parent / "schemas"
 MODULES = (
     accounts,
     audit,
+    credit,
     deposit_watcher,
     discovery,
     hooks,
@@ -48,6 +51,7 @@ MODULES = (
     metering,
     quota,
     signer,
+    stops,
     stream_starts,
     webhooks_in,
 )

@@ -60,6 +60,7 @@ async def sign_in(request: Request, pages: Pages) -> Response:
     shown: Scope = {**request.scope, "head": {**request.scope["head"], b"authorization": header}}
     try:
         identity = await parts.admission.admit(shown)
+        parts.admission.count_token(identity)  # ending a session is stored, as for a token
     except NotReadyError:
         raise
     except AuthenticationRefused as refused:
@@ -116,7 +117,7 @@ def _refused(pages: Pages, parts: Parts, refused: AuthenticationRefused) -> Resp
         problem = EXPIRED
     elif isinstance(refused, TooMany):
         wait = refused.headers["Retry-After"]
-        problem = f"Too many wrong keys came from your address. Try again in {wait} s."
+        problem = f"{sentence(problem)} Try again in {wait} s."
     response = form(pages, parts, status=refused.status, problem=sentence(problem))
     response.headers.update(refused.headers)
     return response

@@ -53,6 +53,7 @@ async def viewer_of(request: Request) -> Viewer:
     request.scope["account_id"] = holder.account_id
     for each in (holder, session.token_holder(identity) or identity):
         parts.admission.check(each, each.user_id, request.scope)
+    parts.admission.count_page(identity)
     return Viewer(session, holder, parts.console.form_token(session))
 
 

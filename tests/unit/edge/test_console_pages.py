@@ -172,6 +172,51 @@ async def test_a_session_says_why_it_stopped() -> None:
     assert "Refused with 402" in text
 
 
+async def test_the_signers_words_are_text_with_times_and_wei_as_everywhere() -> None:
+    edge = console()
+    view = edge.bus.answers[signer.ReadSession.subject]
+    assert view is not None
+
+    def worded(question: dict[str, Any]) -> Any:
+        summary = f"Last paid at 2031-05-17T07:59:58.123456Z, 1700000000007 wei; 9999-99-99T99:99:99Z {EVIL}"
+        return view(question).model_copy(update={"summary": summary})
+
+    edge.bus.answers[signer.ReadSession.subject] = worded
+
+    text = (await (await visitor_of(edge)).get("/usage/sessions/session-of-ann")).text
+
+    paid_at = '<time datetime="2031-05-17T07:59:58Z" title="2031-05-17T07:59:58Z">17 May 09:59</time>'
+    cost = '<data value="1700000000007" title="1700000000007 wei">0.0000017 ETH</data>'
+    assert f"Last paid at {paid_at}, {cost};" in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<script>alert" not in text
+
+
+async def test_the_largest_ten_are_named_and_all_others_are_one_row() -> None:
+    edge = console()
+    costs = {f"user-{number:02}": 10**12 * (number + 1) for number in range(13)}
+
+    def usage(question: dict[str, Any]) -> Any:
+        sums = {"hour": {"2031-05-17T07:00:00Z": sum(costs.values())}, "user": costs, "app": {"": 5}}
+        [key] = question["group_by"]
+        return metering.UsagePage(
+            rows=[
+                metering.UsageRow(
+                    group={key: name or None}, payments=1, tickets=1, cost_wei=wei, ev_wei=wei, fee_wei=wei
+                )
+                for name, wei in sums[key].items()
+            ]
+        )
+
+    edge.bus.answers[metering.QueryUsage.subject] = usage
+
+    text = (await (await visitor_of(edge)).get()).text
+
+    users = text[text.index('id="by-user"') : text.index('id="by-app"')]
+    assert re.findall(r"user-[0-9]{2}", users) == [f"user-{number:02}" for number in range(12, 2, -1)]
+    assert f'<data value="{(1 + 2 + 3) * 10**12}"' in users[users.index("all others") :]
+
+
 async def test_where_nothing_was_paid_the_next_step_is_told() -> None:
     edge = console()
     edge.bus.answers |= {

@@ -9,6 +9,8 @@ from structlog.testing import capture_logs
 
 from contracts import limits
 from contracts.limits import Scoped
+from services.edge import admission
+from services.edge.caps import Pace
 from services.edge.console import visitors
 from services.edge.console.sessions import LIFETIME, ConsoleSessions
 from tests.unit.edge.console_client import Visitor, console, form_token, shows_form
@@ -157,6 +159,20 @@ async def test_wrong_keys_are_capped_as_everywhere() -> None:
 
     assert statuses == [401, 401, 401, 429, 429]
     assert good.status == 303
+
+
+async def test_pages_and_sign_ins_of_a_key_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = Pace(per_second=0.001, burst=2)
+    monkeypatch.setattr(admission, "PAGES", narrow)
+    monkeypatch.setattr(admission, "TOKENS", narrow)
+    edge = console()
+    key = edge.issue()
+    visitor = await signed_in(edge, key.text)
+    pages = [(await visitor.get("/usage/now")).status for _ in range(3)]
+    sign_ins = [(await Visitor(edge).sign_in(key.text)).status for _ in range(2)]
+
+    assert pages == [200, 200, 429]
+    assert sign_ins == [303, 429]
 
 
 async def test_an_administrator_has_no_usage() -> None:
