@@ -110,7 +110,7 @@ class Gate:
 def _path(scope: Scope, status: int) -> str:
     """The path as it may be logged: one that found nothing may hold anything, a key or a mail address."""
     path = str(scope["path"])
-    if status < HTTP_REFUSED or path in WIRE_PATHS:
+    if status < HTTP_REFUSED or path in WIRE_PATHS or path in CONSOLE:
         return path
     return str(getattr(scope.get("route"), "path", "(unknown)"))
 

@@ -30,6 +30,12 @@ BARS = """(id) => {
   return found;
 }"""
 
+# As a browser tells a page that its tab came to the front, or went away from it.
+LOOK = """(seen) => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => !seen });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
 
 @dataclass(frozen=True)
 class Spender:
@@ -174,6 +180,27 @@ async def test_now_follows_what_is_paid_and_a_revoked_key_is_thrown_out(system: 
         signed_out = await is_signed_out(page)
 
     assert (empty, before, signed_out) == (1, 0, True)
+
+
+async def test_now_is_not_asked_for_while_nobody_looks(system: System) -> None:
+    account = await system.open_account()
+    asked: list[str] = []
+    async with launched() as browser, opened(browser) as page:
+        await page.clock.install()
+        await sign_in(page, system.world.public_url, account.api_key)
+        page.on("request", lambda request: asked.append(request.url))
+        await page.evaluate(LOOK, False)
+        await page.clock.run_for(60_000)
+        while_hidden = [*asked]
+        await page.evaluate(LOOK, True)
+
+        async def is_asked_for() -> bool:
+            return bool(asked)
+
+        await until("now is asked for again", is_asked_for, seconds=SECONDS)
+
+    assert while_hidden == []
+    assert asked == [f"{system.world.public_url}/usage/now"]
 
 
 async def test_signing_out_ends_the_session_for_copies_of_its_cookie(system: System) -> None:
