@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.edge.auth import AuthenticationRefused, KeyExpired, KeyRefused, NotReadyError
+from services.edge.auth import AuthenticationRefused, KeyExpired, KeyRefused, NotReadyError, TooMany
 from services.edge.console import signing, words
 from services.edge.console.assets import PREFIX, Assets
 from services.edge.console.figures import Figures, NotFound, ran_ms
@@ -22,7 +22,13 @@ FOR_EVER = "public, max-age=31536000, immutable"
 ENDED = "Your session has ended, or the key it was opened with has expired. Sign in again."
 REVOKED = "The key that was signed in with is not valid any more. Sign in with another one."
 
-UNAVAILABLE = 503
+AWAY = (
+    "A service of ours does not answer. Payments are another matter and go on; nothing of your usage is lost."
+)
+FAST = "Pages of this key are asked for faster than we answer them."
+MISSING = "It may have been another account's or user's, or the address is not whole."
+
+NOT_FOUND = 404
 AGAIN_SECONDS = "5"
 
 type Answer = Callable[[Request, Pages], Awaitable[Response]]
@@ -119,11 +125,13 @@ async def _answered(pages: Pages, answer: Answer, request: Request) -> Response:
         status = 200 if request.url.path == signing.HOME else 401
         return signing.form(pages, parts_of(request), status=status)
     except (NotReadyError, ServiceUnavailableError, CommandRefusedError):
-        return _refused(request, pages, 503, "We cannot answer now")
+        return _refused(request, pages, 503, "We cannot answer now", AWAY)
+    except TooMany:
+        return _refused(request, pages, 429, "Too many pages at once", FAST)
     except AuthenticationRefused as refused:
         return _kept_out(request, pages, refused)
     except NotFound:
-        return _refused(request, pages, 404, "There is no such page")
+        return _refused(request, pages, 404, "There is no such page", MISSING)
 
 
 def _kept_out(request: Request, pages: Pages, refused: AuthenticationRefused) -> Response:
@@ -138,11 +146,19 @@ def _kept_out(request: Request, pages: Pages, refused: AuthenticationRefused) ->
     return response
 
 
-def _refused(request: Request, pages: Pages, status: int, title: str) -> Response:
-    again = status == UNAVAILABLE and request.method == "GET"
+def _refused(request: Request, pages: Pages, status: int, title: str, why: str) -> Response:
+    """A page that says why not; it tries again by itself where that may help."""
+    again = status != NOT_FOUND
     request_id = request.scope["request_id"]
-    response = pages.answer("refused.html", status, title=title, again=again, request_id=request_id)
-    if status == UNAVAILABLE:
+    response = pages.answer(
+        "refused.html",
+        status,
+        title=title,
+        why=why,
+        again=again and request.method == "GET",
+        request_id=request_id,
+    )
+    if again:
         response.headers["Retry-After"] = AGAIN_SECONDS
     return response
 
