@@ -1,4 +1,4 @@
-"""Takes docs/usage-page.png: `python -m tests.acceptance.usage_screenshot`, three minutes or so.
+"""Takes docs/usage-page.png: `python -m tests.acceptance.usage_screenshot`, some five minutes.
 
 A world of its own, in which an account with opaque ids paid on some days of this month and in some
 hours of today: for the past its signer is started again with its clock put back. Two sessions of the
@@ -35,14 +35,16 @@ USERS = ("u-4c1e", "u-9b20", "u-d07f", "u-31aa", "")
 APPS = ("demo/echo", "demo/pixels", "demo/once")
 WEIGHTS_OF_USERS, WEIGHTS_OF_APPS = (9, 5, 3, 2, 1), (6, 3, 1)
 REFUSED_USER = "u-e55d"
-DAYS_BACK, HOURS_BACK = range(16, 0, -1), range(9, 0, -1)
-RUN_SECONDS = 14
+DAYS_BACK, HOURS_BACK = range(13, 0, -1), range(8, 0, -1)
+RUN_SECONDS = 40
 OK, CREATED, PAYMENT_REQUIRED = 200, 201, 402
 SATURDAY = 5
 SECONDS = 30.0
 HOUR = timedelta(hours=1)
-# A second costs some $0.003 at the world's rate.
-TERMS = replace(OPTIONS, ticket_ev_wei=10**12, face_value_wei=10**15, price_per_unit=10**12, idle_seconds=20)
+# A second costs some $0.0012 at the world's rate.
+TERMS = replace(
+    OPTIONS, ticket_ev_wei=4 * 10**11, face_value_wei=10**15, price_per_unit=4 * 10**11, idle_seconds=20
+)
 
 
 class PastSigner:
@@ -95,15 +97,15 @@ def with_past_signer(world: World, environment: dict[str, str]) -> None:
 
 
 async def open_account(system: System) -> Account:
-    body = {"account_id": ACCOUNT, "spend_limit_wei": str(10**17)}
+    body = {"account_id": ACCOUNT, "spend_limit_wei": str(4 * 10**15)}
     assert (await system.call("POST", "/v1/accounts", body=body)).status == CREATED
     account = await system.issue_key(ACCOUNT)
     path = f"/v1/accounts/{ACCOUNT}"
-    limits = {"spend_per_month_micro_usd": 30_000_000, "spend_per_day_micro_usd": 3_000_000, "streams_max": 8}
+    limits = {"spend_per_month_micro_usd": 12_000_000, "spend_per_day_micro_usd": 1_500_000, "streams_max": 8}
     for where, what in (
         (f"{path}/limits", limits),
-        (f"{path}/users/{REFUSED_USER}/limits", {"spend_per_day_micro_usd": 31_000}),
-        (f"{path}/keys/{account.key_id}/limits", {"spend_per_hour_wei": str(2 * 10**15)}),
+        (f"{path}/users/{REFUSED_USER}/limits", {"spend_per_day_micro_usd": 12_400}),
+        (f"{path}/keys/{account.key_id}/limits", {"spend_per_hour_wei": str(8 * 10**14)}),
         (f"{path}/time-zone", {"time_zone": "Europe/Berlin"}),
     ):
         answer = await system.call("PUT", where, body={**what, "reason": "agreed"})
