@@ -178,7 +178,8 @@ async def test_the_signers_words_are_text_with_times_and_wei_as_everywhere() -> 
     assert view is not None
 
     def worded(question: dict[str, Any]) -> Any:
-        summary = f"Last paid at 2031-05-17T07:59:58.123456Z, 1700000000007 wei; 9999-99-99T99:99:99Z {EVIL}"
+        said = "Last paid at 2031-05-17T07:59:58.123456Z, 1700000000007 wei, 12001 micro-USD;"
+        summary = f"{said} 9999-99-99T99:99:99Z {EVIL}"
         return view(question).model_copy(update={"summary": summary})
 
     edge.bus.answers[signer.ReadSession.subject] = worded
@@ -187,7 +188,8 @@ async def test_the_signers_words_are_text_with_times_and_wei_as_everywhere() -> 
 
     paid_at = '<time datetime="2031-05-17T07:59:58Z" title="2031-05-17T07:59:58Z">17 May 09:59</time>'
     cost = '<data value="1700000000007" title="1700000000007 wei">0.0000017 ETH</data>'
-    assert f"Last paid at {paid_at}, {cost};" in text
+    dollars = '<data value="12001" title="12001 micro-USD">$0.012</data>'
+    assert f"Last paid at {paid_at}, {cost}, {dollars};" in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "<script>alert" not in text
 
