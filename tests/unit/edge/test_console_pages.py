@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -163,6 +164,16 @@ async def test_a_foreign_thing_is_answered_like_a_missing_one() -> None:
         missing = await visitor.get(path.format("nothing"))
         assert (foreign.status, missing.status) == (404, 404)
         assert foreign.text == missing.text
+
+
+@pytest.mark.parametrize("name", ["%3Cscript%3E", "%00", "a%20b", "x" * 500, "%C3%A9", "..%2F..%2Fv1"])
+@pytest.mark.parametrize("kind", ["streams", "sessions"])
+async def test_an_id_that_cannot_be_is_not_found(kind: str, name: str) -> None:
+    visitor = await visitor_of(console())
+
+    page = await visitor.get(f"/usage/{kind}/{unquote(name)}")
+
+    assert (page.status, "script>" in page.text.partition("<main")[2]) == (404, False)
 
 
 async def test_a_session_says_why_it_stopped() -> None:
