@@ -29,6 +29,7 @@ from services.deposit_watcher.watcher import Watcher
 from shared import logging
 from shared.bucket import BucketWriter
 from shared.bus import connect, make_broker
+from shared.dead_letters import DeadLetters, answer_for
 from shared.inbox import Inbox
 from shared.lease import Lease
 from shared.log import PublicLog
@@ -63,7 +64,9 @@ async def run(settings: Settings) -> None:
     broker.context.set_global("public_log", store.public_log)
     broker.context.set_global("table", store.redemptions)
     inbox = Inbox(CONSUMER, client, watching, handlers.matching(watching, store.tickets), READS)
-    tasks: list[Task] = [partial(watch, lease, chain, watcher, scan, judge), inbox.run]
+    letters = DeadLetters(SERVICE, watching, [inbox])
+    answer_for(broker, letters)
+    tasks: list[Task] = [partial(watch, lease, chain, watcher, scan, judge), inbox.run, letters.watch]
     if settings.relay:
         tasks.append(Relay(SERVICE, dsn, store.public_log, client).run)
 

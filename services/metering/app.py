@@ -25,6 +25,7 @@ from services.metering.streaming import Streaming
 from shared import logging
 from shared.bus import connect, make_broker
 from shared.clock import Clock
+from shared.dead_letters import DeadLetters, answer_for
 from shared.inbox import Apply, Inbox
 from shared.lease import Lease, lead
 from shared.log import PublicLog
@@ -81,8 +82,10 @@ async def run(settings: Settings) -> None:
 
     streaming = Streaming(metering, store, grace=settings.stream_grace(), raw_days=settings.raw_body_days)
     lease = Lease(dsn, SERVICE)
-    readers = [inbox.run for inbox in inboxes(metering, streaming, clock, client)]
-    tasks: list[Task] = [partial(lead, lease, partial(streaming.sweep, clock), *readers)]
+    readers = inboxes(metering, streaming, clock, client)
+    letters = DeadLetters(SERVICE, metering, readers)
+    alone: list[Task] = [partial(streaming.sweep, clock), *(reader.run for reader in readers)]
+    tasks: list[Task] = [partial(lead, lease, *alone), letters.watch]
     if settings.relay:
         tasks.append(Relay(SERVICE, dsn, public_log, client).run)
 
@@ -90,8 +93,10 @@ async def run(settings: Settings) -> None:
         metering.close()
         lease.release()
 
+    broker = answering(metering, streaming, public_log, clock, url)
+    answer_for(broker, letters)
     server = serve(
-        brokers=[answering(metering, streaming, public_log, clock, url)],
+        brokers=[broker],
         client=client,
         host=settings.http_host,
         port=settings.http_port,

@@ -167,7 +167,7 @@ class Streaming:
         changed = [stream for stream in streams if stream.pending_events]
         try:
             self._metering.save(*changed, effects=[*effects, self._project(changed)])
-        except PersistenceError:
+        except BaseException:  # an effect may raise what it likes, such as that our position has moved
             self._metering.forget(*(stream.id for stream in changed))
             raise
 
