@@ -27,6 +27,7 @@ from services.edge.routes import (
     activity,
     audit,
     credit,
+    dead_letters,
     hooks,
     limits,
     me,
@@ -56,6 +57,7 @@ ROUTES = (
     tokens,
     stops,
     audit,
+    dead_letters,
     hooks,
     webhooks,
 )
