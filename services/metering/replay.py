@@ -9,7 +9,8 @@ from psycopg import Connection
 from psycopg.rows import DictRow
 from psycopg.sql import Identifier
 
-from services.metering.domain.usage import UsageBatch
+from services.metering import refusals
+from services.metering.domain.usage import Span, UsageBatch
 from services.metering.projections import CREATE_TABLES, TABLES, UsageTables
 from services.metering.stream_replay import STREAM_TABLES, filling_streams
 from services.metering.stream_tables import CREATE_STREAM_TABLES
@@ -22,6 +23,7 @@ from shared.table_copies import Table
 KEYS = {
     "usage_hourly": ("account_id", "hour", "user_id", "job_type", "app", "recipient", "fee_denominator"),
     "sessions": ("account_id", "session_id"),
+    refusals.TABLE: refusals.KEY,
 }
 
 
@@ -38,7 +40,8 @@ class UsageFilling:
         with connection.cursor() as cursor:
             for position, recorded in self._events.in_order(connection, [UsageBatch.Recorded.TOPIC], before):
                 assert isinstance(recorded, UsageBatch.Recorded)
-                self._tables.add(cursor, recorded.usage)
+                span = Span(recorded.publisher, recorded.epoch, recorded.first, recorded.last)
+                self._tables.add(cursor, span, recorded.usage)
                 self._position = position
         return self._position > before
 
@@ -50,7 +53,7 @@ def filling(events: Events, names: Mapping[str, Identifier]) -> Together:
 replay = Replay(
     "metering",
     tables=[*(Table(table, KEYS[table]) for table in TABLES), *STREAM_TABLES],
-    create=CREATE_TABLES + CREATE_STREAM_TABLES,
+    create=CREATE_TABLES + refusals.CREATE_REFUSALS + CREATE_STREAM_TABLES,
     fill=filling,
     mapper=Mapper(JsonTranscoder(), compressor=ZlibCompressor()),
 )

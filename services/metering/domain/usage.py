@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from fractions import Fraction
 from math import floor
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.domain import Aggregate, event
@@ -31,6 +31,7 @@ type Payment = tuple[int, int, int, int, int, int, int]
 # at, account, user, session, job type, app, orchestrator, stream
 type Opening = tuple[int, str, str, str, str, str, str, str]
 type Closing = tuple[int, int, str, str]  # position after the batch's first, at, account, session
+type Refusal = tuple[int, str, str, int, str]  # at, account, session, status, reason
 
 
 class Usage(TypedDict):
@@ -42,6 +43,7 @@ class Usage(TypedDict):
     payments: Sequence[Payment]
     opened: Sequence[Opening]
     closed: Sequence[Closing]
+    refused: NotRequired[Sequence[Refusal]]
 
 
 class Span(NamedTuple):
@@ -51,6 +53,11 @@ class Span(NamedTuple):
     epoch: int
     first: int
     last: int
+
+    @property
+    def place(self) -> int:
+        """Where it begins among all entries of its publisher, of whichever epoch."""
+        return (self.epoch << 63) + self.first
 
 
 class UsageBatch(Aggregate):
@@ -140,7 +147,7 @@ class ToldBy(IntEnum):
 
 
 class SessionChange:
-    """What a batch tells about one payment session."""
+    """What a batch tells about one payment session. Positions are after the batch's first."""
 
     def __init__(self, at: int) -> None:
         self.first_at = at
@@ -148,12 +155,13 @@ class SessionChange:
         self.facts = NOTHING_KNOWN
         self.told_by = ToldBy.CLOSING
         self.payments = self.tickets = self.cost = 0
-        self._paid_position = self._closed_position = -1
+        self.first_paid: tuple[int, int] | None = None  # position and cost
+        self.paid_position = self.closed_position = -1
 
     @property
     def closed(self) -> bool:
         """Nothing was paid after the last closing; a payment opens a session again."""
-        return self._closed_position > self._paid_position
+        return self.closed_position > self.paid_position
 
     def seen(self, at: int) -> None:
         self.first_at = min(self.first_at, at)
@@ -167,10 +175,12 @@ class SessionChange:
         self.payments += 1
         self.tickets += tickets
         self.cost += cost
-        self._paid_position = position
+        self.paid_position = position
+        if self.first_paid is None:
+            self.first_paid = position, cost
 
     def close(self, position: int) -> None:
-        self._closed_position = position
+        self.closed_position = position
 
 
 def rollup(usage: Usage) -> dict[Hour, Sums]:
