@@ -16,7 +16,8 @@ ENTRY_CHARACTERS_MAX = 100_000
 REDRIVEN_AT_ONCE_MAX = 20
 
 # `<reader>:<epoch>:<position>`: which reader of which log, and the entry's place in that log.
-type LetterId = Annotated[str, Field(pattern=r"^[a-z][a-z_-]{1,60}:[0-9]{1,10}:[0-9]{1,18}$")]
+LETTER_ID_PATTERN = r"^[a-z][a-z_-]{1,60}:[0-9]{1,10}:[0-9]{1,18}$"
+type LetterId = Annotated[str, Field(max_length=100)]
 # `overtaken`: a later entry had set the same anew, so it had nothing left to say. `repeated`: what it
 # tells again had been applied.
 type LetterState = Literal["waiting", "applied", "overtaken", "repeated"]

@@ -5,6 +5,7 @@ It stays in the table, with who did it, when and why.
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -17,6 +18,7 @@ from psycopg.sql import SQL, Identifier
 
 from contracts.dead_letters import (
     ENTRY_CHARACTERS_MAX,
+    LETTER_ID_PATTERN,
     READERS,
     DeadLetter,
     DeadLetterPage,
@@ -70,6 +72,13 @@ class DeadLetterNotFound(Refused):
         super().__init__(f"there is no dead letter {name}")
 
 
+class BadLetterId(Refused):
+    code = "bad_letter_id"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name[:64]!r} is not <reader>:<epoch>:<position>")
+
+
 class BadRedrive(Refused):
     code = "bad_redrive"
 
@@ -90,6 +99,8 @@ class Place:
     def of(cls, name: str | None) -> "Place":
         if name is None:
             return cls()
+        if not re.fullmatch(LETTER_ID_PATTERN, name):
+            raise BadLetterId(name)
         reader, epoch, position = name.split(":")
         return cls(reader, int(epoch), int(position))
 
@@ -210,8 +221,8 @@ class DeadLetters:
         return dict.fromkeys(self._inboxes, 0) | found
 
 
-def answer_for(broker: NatsBroker, letters: DeadLetters) -> None:
-    """Have the service's broker answer the commands of dead letters."""
+def answer_for(letters: DeadLetters, broker: NatsBroker) -> NatsBroker:
+    """Have the service's broker answer the commands of dead letters as well."""
     service = letters.service
 
     @broker.subscriber(letters_subject(service, ListDeadLetters), queue=service)
@@ -225,3 +236,5 @@ def answer_for(broker: NatsBroker, letters: DeadLetters) -> None:
     @broker.subscriber(letters_subject(service, RedriveDeadLetters), queue=service)
     def redrive_dead_letters(command: RedriveDeadLetters) -> DeadLetterPage:
         return letters.redrive(command)
+
+    return broker

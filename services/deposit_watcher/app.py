@@ -65,7 +65,6 @@ async def run(settings: Settings) -> None:
     broker.context.set_global("table", store.redemptions)
     inbox = Inbox(CONSUMER, client, watching, handlers.matching(watching, store.tickets), READS)
     letters = DeadLetters(SERVICE, watching, [inbox])
-    answer_for(broker, letters)
     tasks: list[Task] = [partial(watch, lease, chain, watcher, scan, judge), inbox.run, letters.watch]
     if settings.relay:
         tasks.append(Relay(SERVICE, dsn, store.public_log, client).run)
@@ -79,7 +78,7 @@ async def run(settings: Settings) -> None:
         return not lease.held or await watcher.has_observed()
 
     server = serve(
-        brokers=[broker],
+        brokers=[answer_for(letters, broker)],
         client=client,
         host=settings.http_host,
         port=settings.http_port,

@@ -61,6 +61,7 @@ def answering(
         "streaming": streaming,
         "public_log": public_log,
         "clock": clock,
+        "audit": metering.audit,
     }
     for router in (handlers.router, stream_handlers.router):
         broker.include_router(router)
@@ -93,10 +94,8 @@ async def run(settings: Settings) -> None:
         metering.close()
         lease.release()
 
-    broker = answering(metering, streaming, public_log, clock, url)
-    answer_for(broker, letters)
     server = serve(
-        brokers=[broker],
+        brokers=[answer_for(letters, answering(metering, streaming, public_log, clock, url))],
         client=client,
         host=settings.http_host,
         port=settings.http_port,
@@ -111,6 +110,7 @@ def make_tables(metering: Metering, public_log: PublicLog) -> None:
     """What the event store does not make itself."""
     public_log.create_tables()
     Positions(metering).create_tables()
+    metering.audit.create_tables()
     datastore = _recorder(metering).datastore
     with datastore.get_connection() as connection:
         create_tables(connection, datastore.schema)

@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 from eventsourcing.utils import EnvType
 
 from services.metering.domain.usage import Span, Usage, UsageBatch
+from shared.audit import Audit
 from shared.store import Effect, EventSourced
 
 
@@ -31,6 +32,7 @@ class Metering(EventSourced):
     def __init__(self, projection: Projection, env: EnvType | None = None) -> None:
         super().__init__(env)
         self._projection = projection
+        self.audit = Audit(self.name, self.recorder)
 
     def record(self, span: Span, usage: Usage, now: datetime, done: Effect) -> None:
         """Store a batch, add it to the projections and say `done`: all of it or nothing."""

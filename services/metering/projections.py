@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS {schema}.sessions (
     PRIMARY KEY (account_id, session_id));
 ALTER TABLE {schema}.sessions ADD COLUMN IF NOT EXISTS first_place numeric,
     ADD COLUMN IF NOT EXISTS first_cost numeric, ADD COLUMN IF NOT EXISTS paid_place numeric,
-    ADD COLUMN IF NOT EXISTS closed_place numeric;
+    ADD COLUMN IF NOT EXISTS closed_place numeric, ADD COLUMN IF NOT EXISTS paid_at timestamptz;
 CREATE INDEX IF NOT EXISTS sessions_by_account ON {schema}.sessions (account_id, opened_at, session_id);
 CREATE INDEX IF NOT EXISTS sessions_by_time ON {schema}.sessions (opened_at, session_id);
 CREATE INDEX IF NOT EXISTS sessions_by_id ON {schema}.sessions (session_id);
@@ -66,10 +66,12 @@ _LEARN = ", ".join(
 
 CHANGE_SESSIONS = f"""
 INSERT INTO {{table}} AS t (account_id, session_id, told_by, {", ".join(_FACTS)},
-    opened_at, last_at, payments, tickets, cost, closed, first_place, first_cost, paid_place, closed_place)
+    opened_at, last_at, payments, tickets, cost, closed, first_place, first_cost, paid_place, closed_place,
+    paid_at)
 SELECT * FROM unnest(%b::text[], %b::text[], %b::smallint[], %b::text[], %b::text[], %b::text[],
     %b::text[], %b::text[], %b::timestamptz[], %b::timestamptz[], %b::bigint[], %b::bigint[],
-    %b::numeric[], %b::boolean[], %b::numeric[], %b::numeric[], %b::numeric[], %b::numeric[])
+    %b::numeric[], %b::boolean[], %b::numeric[], %b::numeric[], %b::numeric[], %b::numeric[],
+    %b::timestamptz[])
 ON CONFLICT (account_id, session_id) DO UPDATE SET {_LEARN},
     told_by = greatest(t.told_by, EXCLUDED.told_by),
     opened_at = least(t.opened_at, EXCLUDED.opened_at), last_at = greatest(t.last_at, EXCLUDED.last_at),
@@ -80,6 +82,7 @@ ON CONFLICT (account_id, session_id) DO UPDATE SET {_LEARN},
     first_place = least(t.first_place, EXCLUDED.first_place),
     paid_place = greatest(t.paid_place, EXCLUDED.paid_place),
     closed_place = greatest(t.closed_place, EXCLUDED.closed_place),
+    paid_at = greatest(t.paid_at, EXCLUDED.paid_at),
     closed = CASE WHEN EXCLUDED.payments = 0 AND EXCLUDED.closed_place IS NULL THEN t.closed ELSE
         coalesce(greatest(t.closed_place, EXCLUDED.closed_place) >
             coalesce(greatest(t.paid_place, EXCLUDED.paid_place), -1), false) END
@@ -139,6 +142,7 @@ def _session_row(account_id: str, session_id: str, change: SessionChange, place:
         first_cost,
         place + change.paid_position if change.payments else None,
         place + change.closed_position if change.closed_position >= 0 else None,
+        moment(change.paid_at) if change.paid_at is not None else None,
     )
 
 

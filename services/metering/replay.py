@@ -10,11 +10,13 @@ from psycopg.rows import DictRow
 from psycopg.sql import Identifier
 
 from services.metering import refusals
+from services.metering.domain.stream import Stream
 from services.metering.domain.usage import Span, UsageBatch
+from services.metering.outbox import public_of
 from services.metering.projections import CREATE_TABLES, TABLES, UsageTables
 from services.metering.stream_replay import STREAM_TABLES, filling_streams
 from services.metering.stream_tables import CREATE_STREAM_TABLES
-from shared.audit import Together
+from shared.audit import AUDIT_TABLE, CREATE_AUDIT_TABLE, Together, with_audit
 from shared.folding import Events
 from shared.replay import Replay, main
 from shared.store import JsonTranscoder
@@ -52,9 +54,9 @@ def filling(events: Events, names: Mapping[str, Identifier]) -> Together:
 
 replay = Replay(
     "metering",
-    tables=[*(Table(table, KEYS[table]) for table in TABLES), *STREAM_TABLES],
-    create=CREATE_TABLES + refusals.CREATE_REFUSALS + CREATE_STREAM_TABLES,
-    fill=filling,
+    tables=[*(Table(table, KEYS[table]) for table in TABLES), *STREAM_TABLES, AUDIT_TABLE],
+    create=CREATE_TABLES + refusals.CREATE_REFUSALS + CREATE_STREAM_TABLES + CREATE_AUDIT_TABLE,
+    fill=with_audit(filling, [Stream.Assigned.TOPIC], lambda: public_of),
     mapper=Mapper(JsonTranscoder(), compressor=ZlibCompressor()),
 )
 

@@ -23,7 +23,7 @@ STREAM_TABLES = [
     Table("stream_hourly", ("account_id", "hour", "user_id", "app")),
     Table("deliveries", ("account_id", "webhook_id", "event_id")),
 ]
-TOPICS = [event.TOPIC for event in (Stream.Opened, *TIMED, Stream.GivenUp)]
+TOPICS = [event.TOPIC for event in (Stream.Opened, *TIMED, Stream.GivenUp, Stream.Closed)]
 PAGE = 500
 
 

@@ -132,13 +132,8 @@ async def run(settings: QuotaSettings) -> None:
         "authorizing": authorizing,
         "watching": Watching(quota),
     }
-    closing = Closing(
-        quota.allowances,
-        client,
-        clock,
-        idle_seconds=settings.idle_seconds,
-        retry_seconds=settings.close_retry_seconds,
-    )
+    seconds = {"idle_seconds": settings.idle_seconds, "retry_seconds": settings.close_retry_seconds}
+    closing = Closing(quota.allowances, client, clock, **seconds)
     lease = Lease(dsn, SERVICE)  # all grant and limit; one follows the logs, and does what goes on by itself
     writers = [BucketWriter(client, bucket, lambda: lease.sure) for bucket in (RULES, STOPS)]
     rules = RulesWriter(quota.rules, public_log, *writers)
@@ -156,10 +151,8 @@ async def run(settings: QuotaSettings) -> None:
         quota.close()
         lease.release()
 
-    broker = answering(quota, public_log, clock, url, use_cases)
-    answer_for(broker, letters)
     server = serve(
-        brokers=[broker],
+        brokers=[answer_for(letters, answering(quota, public_log, clock, url, use_cases))],
         client=client,
         host=settings.http_host,
         port=settings.http_port,

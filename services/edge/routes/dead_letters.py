@@ -17,11 +17,13 @@ from services.edge.routes.limit_models import NEXT, Reason
 from services.edge.routes.models import Body
 from shared.bus import ask
 
-LETTER_ID: TypeAdapter[str] = TypeAdapter(contract.LetterId)
+type Named = Annotated[str, Field(pattern=contract.LETTER_ID_PATTERN)]
+
+LETTER_ID: TypeAdapter[str] = TypeAdapter(Named)
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["Dead letters"], dependencies=NEEDS_ADMINISTRATOR)
 
-type LetterId = Annotated[contract.LetterId, Path(description="`<reader>:<epoch>:<position>`")]
+type LetterId = Annotated[Named, Path(description="`<reader>:<epoch>:<position>`")]
 type Service = Annotated[
     Literal["metering", "quota", "deposit_watcher"] | None, Query(description="Whose; none: everybody's.")
 ]

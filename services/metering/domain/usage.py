@@ -157,6 +157,7 @@ class SessionChange:
         self.payments = self.tickets = self.cost = 0
         self.first_paid: tuple[int, int] | None = None  # position and cost
         self.paid_position = self.closed_position = -1
+        self.paid_at: int | None = None  # the latest
 
     @property
     def closed(self) -> bool:
@@ -171,11 +172,12 @@ class SessionChange:
         if told_by > self.told_by:
             self.facts, self.told_by = facts, told_by
 
-    def paid(self, position: int, tickets: int, cost: int) -> None:
+    def paid(self, position: int, at: int, tickets: int, cost: int) -> None:
         self.payments += 1
         self.tickets += tickets
         self.cost += cost
         self.paid_position = position
+        self.paid_at = max(self.paid_at or at, at)
         if self.first_paid is None:
             self.first_paid = position, cost
 
@@ -233,7 +235,7 @@ def _pay(usage: Usage, changes: dict[tuple[str, str], SessionChange]) -> None:
             change = by_who[who] = _change(changes, (account, session), start + at)
             change.learn(SessionFacts(user, job_type, app, "", ""), ToldBy.PAYMENT)
         change.seen(start + at)
-        change.paid(position, tickets, cost)
+        change.paid(position, start + at, tickets, cost)
 
 
 def _change(changes: dict[tuple[str, str], SessionChange], key: tuple[str, str], at: int) -> SessionChange:

@@ -56,5 +56,9 @@ def test_what_is_written_today_is_what_was_written_then(metering: Metering, stor
     assert zlib.decompress(metering.mapper.to_stored_event(recorded).state) == GOLDEN
 
 
-def test_batches_and_assignments_are_public() -> None:
-    assert MeteringOutbox.topics == ("metering.usage_recorded", "metering.stream_assigned")
+def test_batches_assignments_and_ends_are_public() -> None:
+    assert MeteringOutbox.topics == (
+        "metering.usage_recorded",
+        "metering.stream_assigned",
+        "metering.stream_closed",
+    )
