@@ -15,6 +15,13 @@ import pytest
 
 from contracts.accounts import IDENTITIES
 from contracts.audit import ReadAudit, read_audit_subject
+from contracts.dead_letters import (
+    LETTER_SERVICES,
+    ListDeadLetters,
+    ReadDeadLetter,
+    RedriveDeadLetters,
+    letters_subject,
+)
 from contracts.deposit_watcher import CHAIN
 from contracts.discovery import ORCHESTRATORS
 from contracts.generate import MODULES, messages_of
@@ -253,12 +260,15 @@ def witness(provisioned: infra.Nats) -> Iterator[Line]:
 
 
 def test_the_tables_know_all_there_is() -> None:
+    of_several = (ListDeadLetters, ReadDeadLetter, RedriveDeadLetters)
     commands = _subjects(Command) - {ReadLog.subject, ReadAudit.subject, GeneratePayments.subject}
+    commands -= {command.subject for command in of_several}
+    letters = {letters_subject(service, each) for service in LETTER_SERVICES for each in of_several}
     logs = {read_log_subject(publisher) for publisher in PUBLISHERS}
-    audits = {read_audit_subject(service) for service in ("accounts", "quota")}
+    audits = {read_audit_subject(service) for service in ("accounts", "quota", "metering")}
     partitions = {f"{GeneratePayments.subject}.{partition}" for partition in (0, 7)}
 
-    assert set(COMMANDS) == commands | logs | audits | partitions
+    assert set(COMMANDS) == commands | logs | audits | letters | partitions
     assert {bucket: owner for bucket, (owner, _) in BUCKETS.items()} == BUCKET_OWNERS
     assert set(READERS) == {(stream_of(each.publisher), each.durable) for each in CONSUMERS}
 
