@@ -14,8 +14,8 @@ from shared.store import Effect, EventSourced
 class Projection(Protocol):
     """Tables that are kept equal to a fold of all usage."""
 
-    def effects(self, span: Span, usage: Usage) -> Sequence[Effect]:
-        """What adds this usage to the tables, in the transaction that stores it."""
+    def effects(self, span: Span, usage: Usage, now: datetime) -> Sequence[Effect]:
+        """What adds usage that is recorded now to the tables, in the transaction that stores it."""
         ...
 
 
@@ -38,5 +38,5 @@ class Metering(EventSourced):
         """Store a batch, add it to the projections and say `done`: all of it or nothing."""
         batch = UsageBatch.record(span, usage, now)
         # `done` first: of two processes that got the same entries, the second waits, and gives up.
-        self.save(batch, effects=[done, *self._projection.effects(span, usage)])
+        self.save(batch, effects=[done, *self._projection.effects(span, usage, now)])
         self.forget(batch.id)

@@ -8,14 +8,20 @@ from eventsourcing.persistence import Notification
 
 from contracts.message import Event
 from contracts.metered_streams import StreamAssigned, StreamClosed, StreamEnd
-from contracts.metering import UsageRecorded
+from contracts.metering import UsageClosed, UsageRecorded
 from services.metering.application import Metering
+from services.metering.domain.period import UsagePeriod
 from services.metering.domain.stream import Stream, moment_of
 from services.metering.domain.usage import UsageBatch
 
 
 class MeteringOutbox:
-    topics: Sequence[str] = (UsageBatch.Recorded.TOPIC, Stream.Assigned.TOPIC, Stream.Closed.TOPIC)
+    topics: Sequence[str] = (
+        UsageBatch.Recorded.TOPIC,
+        Stream.Assigned.TOPIC,
+        UsagePeriod.Closed.TOPIC,
+        Stream.Closed.TOPIC,
+    )
 
     def __init__(self, metering: Metering) -> None:
         self._mapper = metering.mapper
@@ -47,6 +53,10 @@ def public_of(stored: object) -> Event | None:
             user_id=stored.user_id,
             actor=stored.actor,
             reason=stored.reason,
+        )
+    if isinstance(stored, UsagePeriod.Closed):
+        return UsageClosed(
+            account_id=stored.account_id, until=stored.until_at, actor=stored.actor, reason=stored.reason
         )
     if not isinstance(stored, UsageBatch.Recorded):
         return None
