@@ -75,6 +75,7 @@ def make_parts(
         public_url=settings.public_url,
         hook_secrets=settings.hook_secrets(),
         clock=clock,
+        console=settings.console_sessions(),
     )
 
 

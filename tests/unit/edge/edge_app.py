@@ -30,6 +30,7 @@ from services.edge.admission import Admission, Paces
 from services.edge.api import make_app
 from services.edge.auth import Authenticator
 from services.edge.caps import Pace
+from services.edge.console.sessions import ConsoleSessions
 from services.edge.delivery_line import DeliveryLine
 from services.edge.gate import Gate
 from services.edge.hook_book import HookBook
@@ -177,6 +178,9 @@ class Edge:
             public_url=PUBLIC_URL,
             hook_secrets=self.hook_secrets,
             clock=self.clock,
+            console=ConsoleSessions(self.token_keys, issuer=PUBLIC_URL, clock=self.clock)
+            if self.token_keys
+            else None,
         )
         self._gate = Gate(the_app(), the_app().state.wire)
 
