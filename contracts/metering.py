@@ -70,7 +70,10 @@ class SessionPage(Message):
 
 
 class UsageRecorded(Event):
-    """A batch of payments became usage; the records themselves are in metering's log."""
+    """A batch of payments became usage; the records themselves are in metering's log.
+
+    Positions are of `publisher`'s log, in `from_epoch`; 0 from a metering that did not tell.
+    """
 
     subject: ClassVar[str] = "evt.metering.usage_recorded.v1"
 
@@ -78,3 +81,5 @@ class UsageRecorded(Event):
     to_position: int
     records: int
     cost: WeiText
+    publisher: str = "signer"
+    from_epoch: int = 0

@@ -27,6 +27,7 @@ from services.edge.routes import (
     activity,
     audit,
     credit,
+    events,
     hooks,
     limits,
     me,
@@ -56,6 +57,7 @@ ROUTES = (
     tokens,
     stops,
     audit,
+    events,
     hooks,
     webhooks,
 )

@@ -39,4 +39,6 @@ def _told(stored: UsageBatch.Recorded | Stream.Assigned) -> Event:
         to_position=stored.last,
         records=stored.records,
         cost=stored.cost,
+        publisher=stored.publisher,
+        from_epoch=stored.epoch,
     )

@@ -31,6 +31,7 @@ from services.edge.api import make_app
 from services.edge.auth import Authenticator
 from services.edge.caps import Pace
 from services.edge.delivery_line import DeliveryLine
+from services.edge.event_log import EventLog
 from services.edge.gate import Gate
 from services.edge.hook_book import HookBook
 from services.edge.networks import ClientAddresses, Networks
@@ -175,6 +176,7 @@ class Edge:
             signatures=cast("Any", None),
             orchestrators=cast("Any", SimpleNamespace(find=lambda _: b"[]")),
             public_url=PUBLIC_URL,
+            events=EventLog(cast("Any", self.bus)),
             hook_secrets=self.hook_secrets,
             clock=self.clock,
         )
