@@ -163,6 +163,7 @@ class Edge:
         self.admission = Admission(
             authenticator, book, addresses, self.paces, sightings=self.sightings, clock=self.clock
         )
+        self.event_log = EventLog(cast("Any", self.bus))
         self._parts = Parts(
             client=cast("Any", self.bus),
             authenticator=authenticator,
@@ -176,7 +177,7 @@ class Edge:
             signatures=cast("Any", None),
             orchestrators=cast("Any", SimpleNamespace(find=lambda _: b"[]")),
             public_url=PUBLIC_URL,
-            events=EventLog(cast("Any", self.bus)),
+            events=self.event_log,
             hook_secrets=self.hook_secrets,
             clock=self.clock,
         )
