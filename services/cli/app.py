@@ -16,6 +16,7 @@ from services.cli import (
     hooks,
     keys,
     limits,
+    log,
     plans,
     stops,
     streams,
@@ -42,6 +43,7 @@ app.add_typer(credit.app, name="credit")
 app.add_typer(stops.app, name="stops")
 app.add_typer(streams.app, name="streams")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(log.app, name="log")
 app.command("time-zone")(limits.set_time_zone)
 app.command()(watching.pool)
 app.command()(watching.audit)
