@@ -122,10 +122,6 @@ class Wanted:
             self.account_id is None or told.account_id == self.account_id
         )
 
-    @property
-    def everything(self) -> bool:
-        return self.types is None and self.account_id is None
-
     def _may_be(self, name: str) -> bool:
         return (self.types is None or name in self.types) and (
             self.account_id is None or concerns_an_account(name)

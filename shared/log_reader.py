@@ -36,14 +36,13 @@ class LogReader:
     def __init__(self, ask_page: AskPage) -> None:
         self._ask_page = ask_page
 
-    async def read(self, cursor: Cursor, wanted: Wanted, limit: int) -> Reading:
-        """Read one page of each log on; at most `limit` events of those that are wanted.
+    async def read(self, cursor: Cursor, wanted: Wanted, limit: int, *, size: int = PAGE) -> Reading:
+        """Read one page of `size` entries of each log on; at most `limit` events of those that are wanted.
 
         Of a publisher that does not answer nothing is read, and the reading is not at the end;
         raises ServiceUnavailableError where that leaves nothing, EpochOverError where a log was restored.
         """
         services = wanted.services()
-        size = min(limit, PAGE) if wanted.everything else PAGE
         answers = await asyncio.gather(*(self._page(service, cursor, size) for service in services))
         pages: dict[str, LogPage] = {}
         logs: list[LogPlace] = []

@@ -15,12 +15,13 @@ from nats.aio.client import Client
 from contracts.message import LogPage, ReadLog, read_log_subject
 from contracts.public_log import Cursor, Reading, Wanted
 from shared.bus import ask
-from shared.log_reader import LogReader
+from shared.log_reader import PAGE, LogReader
 
 READERS_MAX = 64  # of this process, those that wait included
 READERS_PER_CREDENTIAL_MAX = 4
 READS_AT_ONCE_MAX = 4
-SCANS_MAX = 4  # pages of each log, read over for one request that finds nothing in them
+SCANS_MAX = 6  # pages of each log, read over for one request that finds nothing in them
+GROWTH = 4  # of such pages, from one to the next: the first is for those who find at once
 POLL_SECONDS = 0.5
 WAIT_SECONDS_MAX = 25
 
@@ -83,9 +84,10 @@ class EventLog:
                 del self._readers[reader]
 
     async def _scan(self, cursor: Cursor, wanted: Wanted, limit: int) -> Reading:
-        for _ in range(SCANS_MAX):
+        for scan in range(SCANS_MAX):
+            size = min(PAGE, limit * GROWTH**scan)
             async with self._reads:
-                reading = await self._reader.read(cursor, wanted, limit)
+                reading = await self._reader.read(cursor, wanted, limit, size=size)
             if reading.events or reading.at_end:
                 break
             cursor = reading.cursor

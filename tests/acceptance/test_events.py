@@ -145,18 +145,18 @@ async def test_whoever_waits_hears_of_a_payment_as_it_is_made(system: System) ->
 async def test_nothing_is_passed_over_while_a_publisher_is_killed(system: System, victim: str) -> None:
     account = await system.open_account()
     async with traffic(system, account):
-        reading = asyncio.create_task(read_all(system, types=PAYMENTS, limit=7))
+        reading = asyncio.create_task(read_all(system, types=PAYMENTS, limit=40))
         killed = system.kill(victim)
         during = await reading
         await system.until_restarted(victim, killed)
-        following = asyncio.create_task(read_all(system, types=PAYMENTS, limit=7))
+        following = asyncio.create_task(read_all(system, types=PAYMENTS, limit=40))
         again = system.kill(victim)
         await following
         await system.until_restarted(victim, again)
     await settled(system, account, seconds=30)
     on_disk = await payments_on_disk(system)
 
-    at_last = [event["position"] for event in await read_all(system, types=PAYMENTS, limit=7)]
+    at_last = [event["position"] for event in await read_all(system, types=PAYMENTS, limit=40)]
 
     assert at_last == on_disk
     assert [event["position"] for event in during] == on_disk[: len(during)]

@@ -38,6 +38,7 @@ class Step:
     writes: Sequence[Written]
     away: frozenset[str]
     limit: int
+    size: int
 
 
 WRITES = st.lists(
@@ -47,7 +48,13 @@ WRITES = st.lists(
     max_size=6,
 )
 STEPS = st.lists(
-    st.builds(Step, WRITES, st.frozensets(st.sampled_from(SERVICES), max_size=2), st.integers(1, 4)),
+    st.builds(
+        Step,
+        WRITES,
+        st.frozensets(st.sampled_from(SERVICES), max_size=2),
+        st.integers(1, 4),
+        st.integers(1, 5),
+    ),
     max_size=12,
 )
 WANTED = st.builds(
@@ -73,7 +80,7 @@ async def follow(logs: FakeLogs, steps: Sequence[Step], wanted: Wanted) -> tuple
         for service, log in logs.of.items():
             log.away = service in step.away
         try:
-            reading = await reader.read(cursor, wanted, step.limit)
+            reading = await reader.read(cursor, wanted, step.limit, size=step.size)
         except ServiceUnavailableError:
             continue
         assert len(reading.events) <= step.limit
@@ -82,7 +89,7 @@ async def follow(logs: FakeLogs, steps: Sequence[Step], wanted: Wanted) -> tuple
     for log in logs.of.values():
         log.away = False
     for _ in range(TRIES_MAX):
-        reading = await reader.read(cursor, wanted, 2)
+        reading = await reader.read(cursor, wanted, 2, size=3)
         seen += reading.events
         cursor = reading.cursor
         if reading.at_end:
@@ -128,14 +135,14 @@ def test_over_a_restore_no_entry_of_what_the_log_says_now_is_left_out(
     reader = LogReader(logs.ask_page)
 
     async def read_all() -> set[str]:
-        reading = await reader.read({}, Wanted(), read)
+        reading = await reader.read({}, Wanted(), read, size=read)
         seen, cursor = set(ids(reading.events)), reading.cursor
         log.restore(min(kept, before), epoch=2)
         for _ in range(after):
             log.tell(paid())
         while True:
             try:
-                reading = await reader.read(cursor, Wanted(), read)
+                reading = await reader.read(cursor, Wanted(), read, size=read)
             except EpochOverError as over:
                 cursor = over.cursor
                 continue

@@ -187,7 +187,7 @@ async def test_a_credential_reads_a_few_answers_at_a_time(edge: Edge) -> None:
 async def test_a_page_that_finds_nothing_says_how_far_it_read(
     edge: Edge, logs: FakeLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.log_reader.PAGE", 2)
+    monkeypatch.setattr(event_log, "PAGE", 2)
     for _ in range(20):
         logs.of["signer"].tell(closed())
 
