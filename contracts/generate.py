@@ -18,6 +18,7 @@ from pydantic.json_schema import models_json_schema
 from contracts import (
     accounts,
     audit,
+    credit,
     deposit_watcher,
     discovery,
     hooks,
@@ -29,6 +30,7 @@ from contracts import (
     public_log,
     quota,
     signer,
+    stops,
     stream_starts,
     webhooks_in,
 )
@@ -39,6 +41,7 @@ DIRECTORY = Path(__file__).parent / "schemas"
 MODULES = (
     accounts,
     audit,
+    credit,
     deposit_watcher,
     discovery,
     hooks,
@@ -50,6 +53,7 @@ MODULES = (
     public_log,
     quota,
     signer,
+    stops,
     stream_starts,
     webhooks_in,
 )

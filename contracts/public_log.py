@@ -19,6 +19,7 @@ from pydantic_core import to_json
 
 from contracts import (
     accounts,
+    credit,
     deposit_watcher,
     hooks,
     key_watch,
@@ -27,6 +28,7 @@ from contracts import (
     metering,
     quota,
     signer,
+    stops,
     stream_starts,
 )
 from contracts.message import Event, LogEntry, LogPage, Message
@@ -34,6 +36,7 @@ from contracts.streams import PUBLISHERS
 
 MODULES = (
     accounts,
+    credit,
     deposit_watcher,
     hooks,
     key_watch,
@@ -42,6 +45,7 @@ MODULES = (
     metering,
     quota,
     signer,
+    stops,
     stream_starts,
 )
 # By the name that `type` says.
