@@ -271,6 +271,27 @@ async def _started(system: System, *words: str, **settings: str) -> asyncio.subp
     )  # fmt: skip
 
 
+async def test_the_command_shows_what_is_told_from_now_on(system: System) -> None:
+    account = await system.open_account()
+    process = await _started(
+        system, "tail", "--json", "--types", "PaymentSigned", "--account", account.account_id
+    )
+    assert process.stdout is not None
+    line = asyncio.create_task(process.stdout.readline())
+
+    async def shown() -> bool:  # it takes a moment to begin
+        await pay(system, account=account)
+        await asyncio.wait([line], timeout=1)
+        return line.done()
+
+    await until("a payment is shown", shown, seconds=SECONDS)
+    process.kill()
+    await process.communicate()
+
+    event = json.loads(await line)
+    assert (event["type"], event["account_id"]) == ("PaymentSigned", account.account_id)
+
+
 async def test_an_export_has_every_payment_once_however_often_it_is_cut_off(
     system: System, directory: Path
 ) -> None:

@@ -112,8 +112,8 @@ async def test_nothing_is_told_past_the_end_of_a_page_that_has_more_behind_it(
         logs.of["signer"].tell(paid(), at=at(second))
     logs.of["quota"].tell(closed(), at=at(2.5))
 
-    first = await reader.read({}, EVERYTHING, 2, size=2)
-    rest = await reader.read(first.cursor, EVERYTHING, 2, size=2)
+    first = await reader.read({}, EVERYTHING, 10, size=2)
+    rest = await reader.read(first.cursor, EVERYTHING, 10, size=2)
 
     assert (ids(first.events), first.at_end) == (["signer:1:3", "signer:1:6"], False)
     assert (ids(rest.events), rest.at_end) == (["quota:1:3", "signer:1:9"], True)

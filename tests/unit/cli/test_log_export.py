@@ -69,6 +69,16 @@ async def test_a_torn_last_line_is_written_anew(logs: FakeLogs, file: Path, torn
     assert file.read_bytes() == whole
 
 
+async def test_what_no_line_feed_ends_is_no_line_however_long(logs: FakeLogs, file: Path) -> None:
+    await run(logs, file)
+    whole = file.read_bytes()
+    file.write_bytes(whole + b"{" * 10_000)
+
+    await run(logs, file)
+
+    assert file.read_bytes() == whole
+
+
 async def test_it_begins_where_it_is_told_to(logs: FakeLogs, file: Path) -> None:
     end = encode((await run(logs, file)).cursor)
     logs.of["signer"].tell(paid())
