@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from contracts.public_log import Cursor, Place, PublicEvent, Wanted
 from services.cli.log_source import LogSource, epoch_over
@@ -44,6 +44,15 @@ async def export(source: LogSource, path: Path, begin: str | None) -> Exported:
                 return Exported(events, cursor)
 
 
+class Line(BaseModel):
+    """What a line of the file says of its place; what else it says need not be read again."""
+
+    id: str
+    service: str
+    epoch: int
+    position: int
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
     try:
@@ -66,7 +75,7 @@ def _written(file: BinaryIO) -> dict[str, Place]:
         if not line.endswith(b"\n"):
             break
         try:
-            event = PublicEvent.model_validate_json(line)
+            event = Line.model_validate_json(line)
         except ValidationError:
             raise RefusedHereError("bad_file", f"--to: line {number} is no event of the log") from None
         place = Place(event.epoch, event.position)

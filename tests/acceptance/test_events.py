@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -139,6 +140,27 @@ async def test_whoever_waits_hears_of_a_payment_as_it_is_made(system: System) ->
     await pay(system, account=account)
 
     assert [event["type"] for event in (await waiting).json["events"]] == PAYMENTS
+
+
+async def test_whoever_waits_is_answered_when_the_edge_is_told_to_stop(system: System) -> None:
+    account = await system.open_account()
+    now = (await read(system, key=account.api_key, after="now")).json["next"]
+
+    async def stopped_while_one_waits() -> Answer:
+        waiting = asyncio.create_task(read(system, key=account.api_key, after=now, types=PAYMENTS, wait=25))
+        await asyncio.sleep(1)  # it has begun to wait
+        stopped = system.signal("edge", signal.SIGTERM)
+        answer = await waiting
+        await system.until_restarted("edge", stopped)
+        return answer
+
+    answer = await stopped_while_one_waits()
+
+    assert (answer.status, answer.json["events"], answer.json["at_end"]) == (200, [], True)
+    again = await until(
+        "the edge answers", lambda: read(system, key=account.api_key, after=now), seconds=SECONDS
+    )
+    assert again.status in {200, 503}
 
 
 @pytest.mark.parametrize("victim", ["signer", "quota", "metering"])
