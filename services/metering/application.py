@@ -13,8 +13,8 @@ from shared.store import Effect, EventSourced
 class Projection(Protocol):
     """Tables that are kept equal to a fold of all usage."""
 
-    def effects(self, usage: Usage) -> Sequence[Effect]:
-        """What adds this usage to the tables, in the transaction that stores it."""
+    def effects(self, usage: Usage, now: datetime) -> Sequence[Effect]:
+        """What adds usage that is recorded now to the tables, in the transaction that stores it."""
         ...
 
 
@@ -36,5 +36,5 @@ class Metering(EventSourced):
         """Store a batch, add it to the projections and say `done`: all of it or nothing."""
         batch = UsageBatch.record(span, usage, now)
         # `done` first: of two processes that got the same entries, the second waits, and gives up.
-        self.save(batch, effects=[done, *self._projection.effects(usage)])
+        self.save(batch, effects=[done, *self._projection.effects(usage, now)])
         self.forget(batch.id)
