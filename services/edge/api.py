@@ -29,6 +29,7 @@ from services.edge.routes import (
     audit,
     credit,
     dead_letters,
+    events,
     hooks,
     limits,
     me,
@@ -61,6 +62,7 @@ ROUTES = (
     stops,
     audit,
     dead_letters,
+    events,
     hooks,
     webhooks,
 )
