@@ -136,7 +136,10 @@ class SessionPage(Message):
 
 
 class UsageRecorded(Event):
-    """A batch of payments became usage; the records themselves are in metering's log."""
+    """A batch of payments became usage; the records themselves are in metering's log.
+
+    Positions are of `publisher`'s log, in `from_epoch`; 0 from a metering that did not tell.
+    """
 
     subject: ClassVar[str] = "evt.metering.usage_recorded.v1"
 
@@ -144,6 +147,8 @@ class UsageRecorded(Event):
     to_position: int
     records: int
     cost: WeiText
+    publisher: str = "signer"
+    from_epoch: int = 0
 
 
 class UsageClosed(Event):

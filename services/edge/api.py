@@ -28,6 +28,8 @@ from services.edge.routes import (
     activity,
     audit,
     credit,
+    dead_letters,
+    events,
     hooks,
     limits,
     me,
@@ -59,6 +61,8 @@ ROUTES = (
     tokens,
     stops,
     audit,
+    dead_letters,
+    events,
     hooks,
     webhooks,
 )

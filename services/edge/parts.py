@@ -10,6 +10,7 @@ from services.edge.auth import Authenticator
 from services.edge.console.sessions import ConsoleSessions
 from services.edge.delivery_line import DeliveryLine
 from services.edge.discovery import ObservedOrchestrators
+from services.edge.event_log import EventLog
 from services.edge.gather import Gatherer
 from services.edge.hook_book import HookBook
 from services.edge.payer import PayerSignatures
@@ -33,6 +34,7 @@ class Parts:
     signatures: PayerSignatures
     orchestrators: ObservedOrchestrators
     public_url: str
+    events: EventLog
     hook_secrets: frozenset[str] = frozenset()  # sha256 in hex of what hooks' callers show
     clock: Clock = field(default_factory=Clock)
     console: ConsoleSessions | None = None  # None: no keys to make them with
