@@ -105,7 +105,7 @@ class Metered:
         """Record it, and do something else after it was booked and before it is stored."""
         span, usage = self._read(told)
         batch = UsageBatch.record(span, usage, now)
-        booked = usage_tables("metering").effects(usage, now)
+        booked = usage_tables("metering").effects(span, usage, now)
         self.metering.save(batch, effects=[*booked, then])
 
     def _read(self, *told: tuple[datetime, Event]) -> tuple[Span, Usage]:

@@ -18,7 +18,7 @@ from tests import infra
 from tests.integration.metered_usage import HOUR, NOON, Metered, Sources, metered, opening, payment
 
 TABLES = ("usage_hourly", "stream_hourly")
-ALL_TABLES = (*TABLES, "sessions", "streams", "deliveries", "closings", "metering_events")
+ALL_TABLES = (*TABLES, "sessions", "streams", "deliveries", "closings", "audit", "metering_events")
 METERS = ("payment_cost_wei", "payment_fee_wei", "tickets", "sessions", "billable_seconds", "stream_seconds")
 ACCOUNTS = ("acme", "bolt")
 
