@@ -111,6 +111,7 @@ class ListSessions(Command):
     account_id: str | None = None
     limit: int = Field(default=50, ge=1, le=500)
     after: str = ""
+    user_id: str | None = None  # only this user's
 
 
 class SessionRow(Message):

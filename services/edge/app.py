@@ -77,6 +77,7 @@ def make_parts(
         events=EventLog(client),
         hook_secrets=settings.hook_secrets(),
         clock=clock,
+        console=settings.console_sessions(),
     )
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from fractions import Fraction
 from math import floor
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.domain import Aggregate, event
@@ -35,6 +35,7 @@ type Opening = (
     tuple[int, str, str, str, str, str, str, str] | tuple[int, str, str, str, str, str, str, str, str, str]
 )
 type Closing = tuple[int, int, str, str]  # position after the batch's first, at, account, session
+type Refusal = tuple[int, str, str, int, str]  # at, account, session, status, reason
 
 
 class Usage(TypedDict):
@@ -46,6 +47,7 @@ class Usage(TypedDict):
     payments: Sequence[Payment]
     opened: Sequence[Opening]
     closed: Sequence[Closing]
+    refused: NotRequired[Sequence[Refusal]]
 
 
 class Span(NamedTuple):
@@ -55,6 +57,11 @@ class Span(NamedTuple):
     epoch: int
     first: int
     last: int
+
+    @property
+    def place(self) -> int:
+        """Where it begins among all entries of its publisher, of whichever epoch."""
+        return (self.epoch << 63) + self.first
 
 
 class UsageBatch(Aggregate):
@@ -74,6 +81,10 @@ class UsageBatch(Aggregate):
         records: int
         cost: Wei
         usage: Usage
+
+        @property
+        def span(self) -> Span:
+            return Span(self.publisher, self.epoch, self.first, self.last)
 
     @staticmethod
     def create_id(publisher: str, epoch: int, first: int) -> UUID:
@@ -152,7 +163,7 @@ class ToldBy(IntEnum):
 
 
 class SessionChange:
-    """What a batch tells about one payment session."""
+    """What a batch tells about one payment session. Positions are after the batch's first."""
 
     def __init__(self, at: int) -> None:
         self.first_at = at
@@ -160,12 +171,14 @@ class SessionChange:
         self.facts = NOTHING_KNOWN
         self.told_by = ToldBy.CLOSING
         self.payments = self.tickets = self.cost = 0
-        self._paid_position = self._closed_position = -1
+        self.first_paid: tuple[int, int] | None = None  # position and cost
+        self.paid_position = self.closed_position = -1
+        self.paid_at: int | None = None  # the latest
 
     @property
     def closed(self) -> bool:
         """Nothing was paid after the last closing; a payment opens a session again."""
-        return self._closed_position > self._paid_position
+        return self.closed_position > self.paid_position
 
     def seen(self, at: int) -> None:
         self.first_at = min(self.first_at, at)
@@ -175,14 +188,17 @@ class SessionChange:
         if told_by > self.told_by:
             self.facts, self.told_by = facts, told_by
 
-    def paid(self, position: int, tickets: int, cost: int) -> None:
+    def paid(self, position: int, at: int, tickets: int, cost: int) -> None:
         self.payments += 1
         self.tickets += tickets
         self.cost += cost
-        self._paid_position = position
+        self.paid_position = position
+        self.paid_at = max(self.paid_at or at, at)
+        if self.first_paid is None:
+            self.first_paid = position, cost
 
     def close(self, position: int) -> None:
-        self._closed_position = position
+        self.closed_position = position
 
 
 def rollup(usage: Usage) -> dict[Hour, Sums]:
@@ -251,7 +267,7 @@ def _pay(usage: Usage, changes: dict[tuple[str, str], SessionChange]) -> None:
             change = by_who[who] = _change(changes, (account, session), start + at)
             change.learn(SessionFacts(user, job_type, app, "", ""), ToldBy.PAYMENT)
         change.seen(start + at)
-        change.paid(position, tickets, cost)
+        change.paid(position, start + at, tickets, cost)
 
 
 def _change(changes: dict[tuple[str, str], SessionChange], key: tuple[str, str], at: int) -> SessionChange:

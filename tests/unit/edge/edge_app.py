@@ -30,6 +30,7 @@ from services.edge.admission import Admission, Paces
 from services.edge.api import make_app
 from services.edge.auth import Authenticator
 from services.edge.caps import Pace
+from services.edge.console.sessions import ConsoleSessions
 from services.edge.delivery_line import DeliveryLine
 from services.edge.event_log import EventLog
 from services.edge.gate import Gate
@@ -180,6 +181,9 @@ class Edge:
             events=self.event_log,
             hook_secrets=self.hook_secrets,
             clock=self.clock,
+            console=ConsoleSessions(self.token_keys, issuer=PUBLIC_URL, clock=self.clock)
+            if self.token_keys
+            else None,
         )
         self._gate = Gate(the_app(), the_app().state.wire)
 

@@ -61,9 +61,10 @@ def test_what_is_written_today_is_what_was_written_then(metering: Metering, stor
     assert zlib.decompress(metering.mapper.to_stored_event(recorded).state) == GOLDEN
 
 
-def test_batches_assignments_and_closings_are_public() -> None:
+def test_batches_assignments_closings_and_ends_are_public() -> None:
     assert MeteringOutbox.topics == (
         "metering.usage_recorded",
         "metering.stream_assigned",
         "metering.usage_closed",
+        "metering.stream_closed",
     )
