@@ -26,9 +26,11 @@ from contracts import (
     message,
     metered_streams,
     metering,
+    meters,
     quota,
     signer,
     stream_starts,
+    usage_events,
     webhooks_in,
 )
 from contracts.message import CHECKSUM_HEADER, Command, Event, Message
@@ -46,9 +48,11 @@ MODULES = (
     message,
     metered_streams,
     metering,
+    meters,
     quota,
     signer,
     stream_starts,
+    usage_events,
     webhooks_in,
 )
 VERSION = "1.0.0"

@@ -12,9 +12,17 @@ from faststream.nats import NatsBroker
 from nats.aio.client import Client
 
 from contracts.streams import CONSUMERS
-from services.metering import deliveries, entries, handlers, stream_handlers
+from services.metering import (
+    deliveries,
+    entries,
+    handlers,
+    meter_tables,
+    stream_handlers,
+    usage_event_handlers,
+)
 from services.metering.application import Metering
 from services.metering.handlers import SERVICE
+from services.metering.meters import MeterBook
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import create_tables, usage_tables
 from services.metering.queries import UsageQueries
@@ -22,6 +30,7 @@ from services.metering.settings import Settings
 from services.metering.stream_queries import StreamQueries
 from services.metering.stream_tables import StreamStore
 from services.metering.streaming import Streaming
+from services.metering.usage_events import UsageEvents, Window
 from shared import logging
 from shared.bus import connect, make_broker
 from shared.clock import Clock
@@ -48,8 +57,15 @@ def inboxes(metering: Metering, streaming: Streaming, clock: Clock, client: Clie
     ]
 
 
-def answering(
-    metering: Metering, streaming: Streaming, public_log: PublicLog, clock: Clock, url: str
+def pushed(metering: Metering, window: Window) -> dict[str, object]:
+    """What the handlers of pushed usage and meters work with."""
+    tables = meter_tables.tables_of(SERVICE)
+    book = MeterBook(metering, tables)
+    return {"meters": book, "usage_events": UsageEvents(metering, tables, book, window)}
+
+
+def answering(  # noqa: PLR0917 (what the root has put together)
+    metering: Metering, streaming: Streaming, public_log: PublicLog, clock: Clock, url: str, window: Window
 ) -> NatsBroker:
     """The broker of metering's commands, and what their handlers work with."""
     broker = make_broker(SERVICE, url)
@@ -60,8 +76,9 @@ def answering(
         "streaming": streaming,
         "public_log": public_log,
         "clock": clock,
+        **pushed(metering, window),
     }
-    for router in (handlers.router, stream_handlers.router):
+    for router in (handlers.router, stream_handlers.router, usage_event_handlers.router):
         broker.include_router(router)
     for name, value in context.items():
         broker.context.set_global(name, value)
@@ -91,7 +108,7 @@ async def run(settings: Settings) -> None:
         lease.release()
 
     server = serve(
-        brokers=[answering(metering, streaming, public_log, clock, url)],
+        brokers=[answering(metering, streaming, public_log, clock, url, settings.event_window())],
         client=client,
         host=settings.http_host,
         port=settings.http_port,
@@ -110,6 +127,7 @@ def make_tables(metering: Metering, public_log: PublicLog) -> None:
     with datastore.get_connection() as connection:
         create_tables(connection, datastore.schema)
     StreamStore(datastore).create_tables()
+    meter_tables.create_tables(datastore)
 
 
 def _recorder(metering: Metering) -> ThinRecorder:

@@ -10,6 +10,8 @@ from psycopg.rows import DictRow
 from psycopg.sql import Identifier
 
 from services.metering.domain.usage import UsageBatch
+from services.metering.meter_replay import METER_TABLES, MeterFilling
+from services.metering.meter_tables import CREATE_METER_TABLES
 from services.metering.projections import CREATE_TABLES, TABLES, UsageTables
 from services.metering.stream_replay import STREAM_TABLES, filling_streams
 from services.metering.stream_tables import CREATE_STREAM_TABLES
@@ -44,13 +46,13 @@ class UsageFilling:
 
 
 def filling(events: Events, names: Mapping[str, Identifier]) -> Together:
-    return Together(UsageFilling(events, names), filling_streams(events, names))
+    return Together(UsageFilling(events, names), filling_streams(events, names), MeterFilling(events, names))
 
 
 replay = Replay(
     "metering",
-    tables=[*(Table(table, KEYS[table]) for table in TABLES), *STREAM_TABLES],
-    create=CREATE_TABLES + CREATE_STREAM_TABLES,
+    tables=[*(Table(table, KEYS[table]) for table in TABLES), *STREAM_TABLES, *METER_TABLES],
+    create=CREATE_TABLES + CREATE_STREAM_TABLES + CREATE_METER_TABLES,
     fill=filling,
     mapper=Mapper(JsonTranscoder(), compressor=ZlibCompressor()),
 )
