@@ -33,10 +33,13 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class BadEvent(ValueError):  # noqa: N818 (a refusal is an answer, not an error)
     """No usage can be read from this event: which field is wrong, and what is wrong with it."""
 
-    def __init__(self, field: str, detail: str) -> None:
+    def __init__(
+        self, field: str, detail: str, code: Literal["bad_event", "subject_not_allowed"] = "bad_event"
+    ) -> None:
         super().__init__(f"{field}: {detail}" if field else detail)
         self.field = field
         self.detail = detail
+        self.code: Literal["bad_event", "subject_not_allowed"] = code
 
 
 class BadJson(ValueError):  # noqa: N818
@@ -96,7 +99,7 @@ def read_event(given: object, account_id: str, *, user_id: str | None) -> UsageE
         first = problem.errors(include_url=False, include_input=False, include_context=False)[0]
         raise BadEvent(str(first["loc"][0]), first["msg"].removeprefix("Value error, ")) from None
     if user_id is not None and envelope.subject not in {None, user_id}:
-        raise BadEvent("subject", "a user's key books to this user only")
+        raise BadEvent("subject", "a user's key books to this user only", "subject_not_allowed")
     if envelope.data_base64 is not None:
         raise BadEvent("data_base64", "data has to be JSON")
     numbers, texts = read_data(envelope.data)

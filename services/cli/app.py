@@ -16,10 +16,12 @@ from services.cli import (
     hooks,
     keys,
     limits,
+    meters,
     plans,
     stops,
     streams,
     tokens,
+    usage,
     watching,
 )
 from services.cli.replaying import run_replay
@@ -42,6 +44,8 @@ app.add_typer(credit.app, name="credit")
 app.add_typer(stops.app, name="stops")
 app.add_typer(streams.app, name="streams")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(meters.app, name="meters")
+app.add_typer(usage.app, name="usage")
 app.command("time-zone")(limits.set_time_zone)
 app.command()(watching.pool)
 app.command()(watching.audit)

@@ -31,12 +31,14 @@ from services.edge.routes import (
     limits,
     me,
     metered_streams,
+    meters,
     plans,
     stops,
     streams,
     studio_hooks,
     tokens,
     usage,
+    usage_events,
     webhooks,
 )
 from services.edge.routes.access import unavailable
@@ -52,6 +54,8 @@ ROUTES = (
     streams,
     metered_streams,
     usage,
+    usage_events,
+    meters,
     me,
     tokens,
     stops,

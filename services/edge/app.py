@@ -17,6 +17,7 @@ from services.edge.api import make_app
 from services.edge.auth import Authenticator
 from services.edge.delivery_line import DeliveryLine
 from services.edge.discovery import ObservedOrchestrators
+from services.edge.event_line import EventLine
 from services.edge.gate import Gate
 from services.edge.gather import Gatherer
 from services.edge.hook_book import HookBook
@@ -69,6 +70,7 @@ def make_parts(
         ),
         sightings=sightings,
         deliveries=DeliveryLine(client),
+        events=EventLine(client),
         hooks=HookBook(bucket, settings.keys_of_hooks()),
         signatures=PayerSignatures(ask_signer),
         orchestrators=ObservedOrchestrators(orchestrators),
@@ -120,7 +122,7 @@ async def main() -> None:
     gc.set_threshold(GARBAGE_ALLOCATIONS)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-    lines = [parts.gatherer.run, parts.deliveries.run, parts.sightings.run]
+    lines = [parts.gatherer.run, parts.deliveries.run, parts.events.run, parts.sightings.run]
     async with background([bucket.run, orchestrators.run, rules.run, *lines]):
         beside = asyncio.create_task(side.serve())
         await server.serve()  # until told to stop, and until what was under way is answered

@@ -9,6 +9,7 @@ from services.edge.admission import Admission
 from services.edge.auth import Authenticator
 from services.edge.delivery_line import DeliveryLine
 from services.edge.discovery import ObservedOrchestrators
+from services.edge.event_line import EventLine
 from services.edge.gather import Gatherer
 from services.edge.hook_book import HookBook
 from services.edge.payer import PayerSignatures
@@ -28,6 +29,7 @@ class Parts:
     gatherer: Gatherer
     sightings: Sightings
     deliveries: DeliveryLine
+    events: EventLine
     hooks: HookBook
     signatures: PayerSignatures
     orchestrators: ObservedOrchestrators

@@ -31,6 +31,7 @@ from services.edge.api import make_app
 from services.edge.auth import Authenticator
 from services.edge.caps import Pace
 from services.edge.delivery_line import DeliveryLine
+from services.edge.event_line import EventLine
 from services.edge.gate import Gate
 from services.edge.hook_book import HookBook
 from services.edge.networks import ClientAddresses, Networks
@@ -145,6 +146,7 @@ class Edge:
     def __post_init__(self) -> None:
         self.bus, self.gatherer = FakeBus(self.rules), FakeGatherer()
         self.deliveries = DeliveryLine(cast("Any", self.bus), **self.delivery_line)
+        self.events = EventLine(cast("Any", self.bus))
         self.tokens = (
             SessionTokens(self.token_keys, issuer=PUBLIC_URL, clock=self.clock) if self.token_keys else None
         )
@@ -171,6 +173,7 @@ class Edge:
             gatherer=cast("Any", self.gatherer),
             sightings=self.sightings,
             deliveries=self.deliveries,
+            events=self.events,
             hooks=HookBook(self.identities, self.hook_keys),
             signatures=cast("Any", None),
             orchestrators=cast("Any", SimpleNamespace(find=lambda _: b"[]")),
