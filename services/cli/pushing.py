@@ -108,7 +108,7 @@ def push(
 
 async def _push_all(pushing: Pushing, path: Path) -> None:
     try:
-        with sys.stdin if str(path) == "-" else path.open(encoding="utf-8") as file:  # noqa: ASYNC230 (one thing at a time)
+        with sys.stdin if str(path) == "-" else path.open(encoding="utf-8") as file:
             for batch in _batches(file):
                 await pushing.push(batch)
     except UnicodeDecodeError:
