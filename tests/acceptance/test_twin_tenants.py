@@ -102,6 +102,7 @@ class Call:
     body: Any = None
     answers_own: bool = False  # it may succeed, with what is the caller's own
     repeats: bool = False  # its answer says again what it was asked with
+    media_type: str = "application/json"
 
 
 type Cases = Mapping[str, Callable[[Names, Account], Sequence[Call]]]
@@ -201,6 +202,19 @@ def exchange_token(names: Names, _: Account) -> list[Call]:
     ]
 
 
+def push(names: Names, _: Account) -> list[Call]:
+    """Usage of a foreign account, the caller's own of a user of the same id, and what corrects nothing."""
+    event = {"specversion": "1.0", "source": "app", "type": "used", "id": names.job_id}
+    own = {**event, "subject": names.user_id}
+    corrects = {**event, "id": f"{names.job_id}-2", "corrects": names.stream_id}
+    path, as_event = "/v1/usage/events", "application/cloudevents+json"
+    return [
+        Call("POST", query(path, account=names.account_id), event, media_type=as_event),
+        Call("POST", path, own, answers_own=True, repeats=True, media_type=as_event),
+        Call("POST", path, corrects, media_type=as_event),
+    ]
+
+
 def stop(names: Names) -> dict[str, Any]:
     return {"stops": [{"what": "account", "value": names.account_id}]}
 
@@ -292,6 +306,10 @@ CASES: Cases = {
         names, mine, "/sessions", cursor(names.session_id)
     ),
     "query_account_usage": usage,
+    "push_usage": push,
+    "list_meters": lambda *_: [Call("GET", "/v1/meters")],
+    "define_meter": lambda *_: [Call("PUT", "/v1/meters/mine", {"event_type": "a", "aggregation": "count"})],
+    "retire_meter": lambda *_: [Call("DELETE", "/v1/meters/mine")],
     "read_me": lambda names, _: [
         Call("GET", "/v1/me", answers_own=True),
         Call("GET", query("/v1/me", account=names.account_id), answers_own=True),
@@ -546,7 +564,7 @@ async def _call(system: System, call: Call, key: str) -> Answer:
 async def _send(system: System, call: Call, headers: Mapping[str, str]) -> Answer:
     data = None if call.body is None else json.dumps(call.body).encode()
     return await system.send(
-        call.method, call.path, data=data, headers={**headers, "Content-Type": "application/json"}
+        call.method, call.path, data=data, headers={**headers, "Content-Type": call.media_type}
     )
 
 

@@ -56,17 +56,17 @@ async def list_meters(parts: TheParts) -> Meters:
     return Meters(meters=[Meter.model_validate(view, from_attributes=True) for view in page.meters])
 
 
-@router.put("/{name}")
-async def define_meter(name: Name, body: MeterToDefine, parts: TheParts, actor: TheActor) -> Meter:
+@router.put("/{meter}")
+async def define_meter(meter: Name, body: MeterToDefine, parts: TheParts, actor: TheActor) -> Meter:
     """Count from now on. The same again changes nothing; meters never change."""
-    command = contract.DefineMeter(name=name, actor=actor, **body.model_dump())
+    command = contract.DefineMeter(name=meter, actor=actor, **body.model_dump())
     view = await ask(parts.client, command, contract.MeterView)
     return Meter.model_validate(view, from_attributes=True)
 
 
-@router.delete("/{name}")
-async def retire_meter(name: Name, parts: TheParts, actor: TheActor) -> Meter:
+@router.delete("/{meter}")
+async def retire_meter(meter: Name, parts: TheParts, actor: TheActor) -> Meter:
     """Count no more, for ever. What was counted can be queried, and the name stays taken."""
-    command = contract.RetireMeter(name=name, actor=actor)
+    command = contract.RetireMeter(name=meter, actor=actor)
     view = await ask(parts.client, command, contract.MeterView)
     return Meter.model_validate(view, from_attributes=True)
