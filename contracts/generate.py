@@ -18,6 +18,7 @@ from pydantic.json_schema import models_json_schema
 from contracts import (
     accounts,
     audit,
+    credit,
     deposit_watcher,
     discovery,
     hooks,
@@ -29,6 +30,7 @@ from contracts import (
     meters,
     quota,
     signer,
+    stops,
     stream_starts,
     usage_events,
     webhooks_in,
@@ -40,6 +42,7 @@ DIRECTORY = Path(__file__).parent / "schemas"
 MODULES = (
     accounts,
     audit,
+    credit,
     deposit_watcher,
     discovery,
     hooks,
@@ -51,6 +54,7 @@ MODULES = (
     meters,
     quota,
     signer,
+    stops,
     stream_starts,
     usage_events,
     webhooks_in,

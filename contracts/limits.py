@@ -1,4 +1,4 @@
-"""Limits, plans, credit and stops: what may be set, in which words.
+"""Limits and plans: what may be set, in which words.
 
 Wei and prices travel as text; micro-USD as numbers; a price is wei a unit, `1200` or `1200/7`, its
 unit what the job type bills: seconds (`live`), pixels (`lv2v`, and requests that name none), calls
@@ -18,8 +18,6 @@ from pydantic_core import PydanticCustomError
 from contracts.message import Command, Event, Message, WeiText
 
 RULES = "rules"  # the KV bucket of what signers and edges check by themselves
-STOPS = "stops"  # that of emergency stops: small, so that it is written at once
-
 LIST_MAX = 500
 MICRO_USD_MAX = 10**15  # a billion dollars
 WEI_MAX = 2**256 - 1
@@ -265,105 +263,6 @@ class PlanPage(Message):
     plans: list[PlanView]
 
 
-class GrantCredit(Authored, Command):
-    """Once by its id: a repeat is answered the same."""
-
-    subject: ClassVar[str] = "cmd.quota.grant_credit.v1"
-
-    account_id: str
-    grant_id: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")
-    credit: Literal["prepaid", "trial", "promotion"]
-    amount_micro_usd: int = Field(ge=1, le=MICRO_USD_MAX)
-    priority: int = Field(default=100, ge=0, le=1000)  # lower ones are drawn on first
-    expires_at: AwareDatetime | None = None
-
-
-class VoidCredit(Authored, Command):
-    """Take back what is left of a grant."""
-
-    subject: ClassVar[str] = "cmd.quota.void_credit.v1"
-
-    account_id: str
-    grant_id: str
-
-
-class ReadCredit(Command):
-    subject: ClassVar[str] = "cmd.quota.read_credit.v1"
-
-    account_id: str
-
-
-class CreditRow(Message):
-    grant_id: str
-    credit: Literal["prepaid", "trial", "promotion"]
-    amount_micro_usd: int
-    left_micro_usd: int  # rounded down
-    priority: int
-    expires_at: datetime | None
-
-
-class CreditView(Message):
-    """`owed` is what no grant covered, rounded up."""
-
-    kind: Literal["credit"] = "credit"
-    account_id: str
-    grants: list[CreditRow]
-    prepaid_micro_usd: int
-    owed_micro_usd: int
-    credit_limit_micro_usd: int | None
-
-
-type StopKind = Literal[
-    "everything", "account", "user", "key", "job_type", "app", "recipient", "orchestrator_url", "payer"
-]
-
-
-class StopView(Message):
-    """Whose payments are not signed. `value` is empty for everything, `account:user` for a user."""
-
-    kind: Literal["stop"] = "stop"
-    what: StopKind
-    value: str
-    reason: str
-    actor: str
-    set_at: datetime
-    expires_at: datetime | None
-
-
-class StopToSet(Message):
-    what: StopKind
-    value: str = Field(default="", max_length=2048, pattern=PRINTABLE)
-
-
-class SetStops(Authored, Command):
-    """Stop signing for all of these at once; each signer obeys within a second."""
-
-    subject: ClassVar[str] = "cmd.quota.set_stops.v1"
-
-    stops: list[StopToSet] = Field(min_length=1, max_length=LIST_MAX)
-    expires_at: AwareDatetime | None = None
-
-
-class LiftStops(Authored, Command):
-    subject: ClassVar[str] = "cmd.quota.lift_stops.v1"
-
-    stops: list[StopToSet] = Field(min_length=1, max_length=LIST_MAX)
-
-
-class ListStops(Command):
-    subject: ClassVar[str] = "cmd.quota.list_stops.v1"
-
-    after: str = ""
-    limit: int = Field(default=100, ge=1, le=LIST_MAX)
-
-
-class StopPage(Message):
-    """In the order of `what:value`, which is the cursor."""
-
-    kind: Literal["stop_page"] = "stop_page"
-    stops: list[StopView]
-
-
 class RulesEntry(Message):
     """An entry of the `rules` bucket: what was set for a scope, or a plan.
 
@@ -388,18 +287,11 @@ def scope_entry(scope: Scoped) -> str:
     if scope.key_id is not None:
         return f"key.{scope.account_id}.{scope.key_id}"
     if scope.user_id is not None:
-        return f"user.{scope.account_id}.{_in_key(scope.user_id)}"
+        return f"user.{scope.account_id}.{in_key(scope.user_id)}"
     return f"account.{scope.account_id}"
 
 
-STOP_ENTRIES = "stop."
-
-
-def stop_entry(what: str, value: str) -> str:
-    return f"{STOP_ENTRIES}{what}.{_in_key(value)}"
-
-
-def _in_key(text: str) -> str:
+def in_key(text: str) -> str:
     """As a KV bucket's keys may hold it: URL-safe base64 without padding; long ones by their hash."""
     if len(text) > KEY_TEXT_MAX:
         text = sha256(text.encode()).hexdigest()
@@ -441,28 +333,6 @@ class PlanSet(Event):
     reason: str
 
 
-class CreditGranted(Event):
-    subject: ClassVar[str] = "evt.quota.credit_granted.v1"
-
-    account_id: str
-    grant_id: str
-    credit: Literal["prepaid", "trial", "promotion"]
-    amount_micro_usd: int
-    priority: int
-    expires_at: datetime | None
-    actor: str
-    reason: str
-
-
-class CreditVoided(Event):
-    subject: ClassVar[str] = "evt.quota.credit_voided.v1"
-
-    account_id: str
-    grant_id: str
-    actor: str
-    reason: str
-
-
 class BudgetLow(Scoped, Event):
     """A limit comes near: told once at 50, 80 and 100 percent in each of its windows."""
 
@@ -470,22 +340,3 @@ class BudgetLow(Scoped, Event):
 
     limit: str
     percent: int
-
-
-class StopSet(Event):
-    subject: ClassVar[str] = "evt.quota.stop_set.v1"
-
-    what: StopKind
-    value: str
-    expires_at: datetime | None
-    actor: str
-    reason: str
-
-
-class StopLifted(Event):
-    subject: ClassVar[str] = "evt.quota.stop_lifted.v1"
-
-    what: StopKind
-    value: str
-    actor: str
-    reason: str

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from contracts.accounts import IDENTITIES
 from contracts.deposit_watcher import CHAIN
 from contracts.discovery import ORCHESTRATORS
-from contracts.limits import RULES, STOPS
+from contracts.limits import RULES
 from contracts.message import read_log_subject
+from contracts.stops import STOPS
 
 DEAD_LETTERS = "DEAD_LETTERS"
 DEAD_SUBJECT = "dead"

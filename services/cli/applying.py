@@ -14,6 +14,7 @@ import typer
 
 from contracts import accounts as contract
 from contracts import limits as quota
+from contracts.credit import CreditRow, CreditView, GrantCredit, ReadCredit
 from contracts.message import Command, Message
 from services.cli import options
 from services.cli.accounts import require_known
@@ -197,7 +198,7 @@ class Comparison:
     async def _credit(self, account: Account) -> list[Step]:
         if not account.credit:
             return []
-        view = await self._house.ask(quota.ReadCredit(account_id=account.account_id), quota.CreditView)
+        view = await self._house.ask(ReadCredit(account_id=account.account_id), CreditView)
         there = {row.grant_id: row for row in view.grants}
         steps = []
         for grant in account.credit:
@@ -211,8 +212,8 @@ class Comparison:
         return steps
 
     def _grant(self, account_id: str, grant: Grant) -> Step:
-        command = quota.GrantCredit(account_id=account_id, **grant.model_dump(), **self._said)
-        return Step(f"grant {grant.grant_id} to {account_id}", command, quota.CreditView)
+        command = GrantCredit(account_id=account_id, **grant.model_dump(), **self._said)
+        return Step(f"grant {grant.grant_id} to {account_id}", command, CreditView)
 
     async def _find(self, account_id: str) -> contract.AccountView | None:
         try:
@@ -262,7 +263,7 @@ def _same_plan(one: quota.Plan, other: quota.Plan) -> bool:
     )
 
 
-def _same_grant(row: quota.CreditRow, grant: Grant) -> bool:
+def _same_grant(row: CreditRow, grant: Grant) -> bool:
     expires = [int(at.timestamp()) if at else None for at in (row.expires_at, grant.expires_at)]
     return expires[0] == expires[1] and (row.credit, row.amount_micro_usd, row.priority) == (
         grant.credit,

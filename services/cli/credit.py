@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from contracts.limits import CreditView, GrantCredit, ReadCredit, VoidCredit
+from contracts.credit import CreditView, GrantCredit, ReadCredit, VoidCredit
 from services.cli import options
 from services.cli.house import House
 from services.cli.limits import require_account

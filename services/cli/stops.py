@@ -11,7 +11,8 @@ from typing import Annotated, get_args
 
 import typer
 
-from contracts.limits import LIST_MAX, LiftStops, ListStops, SetStops, StopKind, StopPage, StopToSet, StopView
+from contracts.limits import LIST_MAX
+from contracts.stops import LiftStops, ListStops, SetStops, StopKind, StopPage, StopToSet, StopView
 from services.cli import options
 from services.cli.house import House
 from services.cli.printing import Columns, print_line, print_rows

@@ -12,8 +12,9 @@ from nats.aio.client import Client
 
 from contracts.accounts import AccountOpened, AccountResumed, AccountSuspended, ApiKeyRevoked
 from contracts.deposit_watcher import FundsObserved, RoundChanged
-from contracts.limits import RULES, STOPS
+from contracts.limits import RULES
 from contracts.signer import PaymentSigned, SessionClosed, TicketRecovered
+from contracts.stops import STOPS
 from contracts.streams import CONSUMERS
 from services.quota import handlers, limit_handlers, stream_handlers, watch_handlers
 from services.quota.application import Quota
@@ -24,7 +25,9 @@ from services.quota.limiting import Limiting
 from services.quota.outbox import QuotaOutbox
 from services.quota.rules import RulesWriter
 from services.quota.settings import QuotaSettings
+from services.quota.stopping import Stopping
 from services.quota.streaming import Streaming
+from services.quota.together import Together
 from services.quota.watching import Watching
 from shared import logging
 from shared.bucket import BucketWriter
@@ -41,6 +44,7 @@ from shared.store import postgres_env
 
 SERVICE = "quota"
 RATE_RETRY_SECONDS = 1.0
+ASKS_TOGETHER = 64  # in a commit
 
 log = structlog.get_logger()
 
@@ -91,6 +95,7 @@ def answering(
         broker.include_router(each.router)
     context = {
         "quota": quota,
+        "grants": Together(quota.grant_all, most=ASKS_TOGETHER),
         "rules": quota.rules,
         "audit": quota.audit,
         "clock": clock,
@@ -111,25 +116,20 @@ async def run(settings: QuotaSettings) -> None:
     public_log = PublicLog(quota, QuotaOutbox(quota))
     if settings.create_tables:
         create_tables(quota, public_log)
-    limiting, streaming = Limiting(quota), Streaming(quota)
+    limiting, stopping, streaming = Limiting(quota), Stopping(quota), Streaming(quota)
     authorizing = Authorizing(quota, idle_seconds=settings.idle_seconds)
     use_cases = {
         "limiting": limiting,
+        "stopping": stopping,
         "streaming": streaming,
         "authorizing": authorizing,
         "watching": Watching(quota),
     }
-    closing = Closing(
-        quota.allowances,
-        client,
-        clock,
-        idle_seconds=settings.idle_seconds,
-        retry_seconds=settings.close_retry_seconds,
-    )
+    closing = _closing(quota, client, clock, settings)
     lease = Lease(dsn, SERVICE)  # all grant and limit; one follows the logs, and does what goes on by itself
     writers = [BucketWriter(client, bucket, lambda: lease.sure) for bucket in (RULES, STOPS)]
     rules = RulesWriter(quota.rules, public_log, *writers)
-    sweeps = (streaming.sweep, authorizing.settle, limiting.drop_expired)
+    sweeps = (streaming.sweep, authorizing.settle, limiting.drop_expired, stopping.sweep)
     alone: list[Task] = [closing.run, rules.run, *(partial(sweep, clock) for sweep in sweeps)]
     readers = [inbox.run for inbox in inboxes(quota, client)]
     tasks: list[Task] = [partial(lead, lease, *alone, *readers)]
@@ -152,6 +152,16 @@ async def run(settings: QuotaSettings) -> None:
         on_stop=stop,
     )
     await server.serve()
+
+
+def _closing(quota: Quota, client: Client, clock: Clock, settings: QuotaSettings) -> Closing:
+    return Closing(
+        quota.allowances,
+        client,
+        clock,
+        idle_seconds=settings.idle_seconds,
+        retry_seconds=settings.close_retry_seconds,
+    )
 
 
 async def _observe_rate(quota: Quota, micro_usd_per_eth: MicroUsd, clock: Clock) -> None:

@@ -27,20 +27,25 @@ from services.quota.domain.granting import Ask
 from services.quota.domain.limit_set import Author, Scope
 from services.quota.domain.pool import Pool
 from services.quota.limiting import Limiting
+from services.quota.together import Together
 from services.quota.work import Work
 from shared.clock import Clock
 from shared.log import PublicLog
 from shared.money import Wei
 
+COMMANDS_AT_ONCE = 8  # of asks; what they ask is one commit
+
 router = NatsRouter()
 
+type Grants = Together[Ask, Answer]
+type GrantsHere = Annotated[Grants, Context("grants")]
 type QuotaHere = Annotated[Quota, Context("quota")]
 type ClockHere = Annotated[Clock, Context("clock")]
 
 
-@router.subscriber(GrantAllowances.subject, queue="quota")
-def grant_allowances(command: GrantAllowances, quota: QuotaHere, clock: ClockHere) -> AllowanceAnswers:
-    answers = quota.grant_all([_ask(ask) for ask in command.asks], clock.now())
+@router.subscriber(GrantAllowances.subject, queue="quota", max_workers=COMMANDS_AT_ONCE)
+def grant_allowances(command: GrantAllowances, grants: GrantsHere, clock: ClockHere) -> AllowanceAnswers:
+    answers = grants.ask([_ask(ask) for ask in command.asks], clock.now())
     return AllowanceAnswers(answers=[_answer(answer) for answer in answers])
 
 

@@ -8,6 +8,8 @@ from faststream.nats import NatsRouter
 
 from contracts import limits as contract
 from contracts.audit import AuditPage, ReadAudit, read_audit_subject
+from contracts.credit import CreditView, GrantCredit, ReadCredit, VoidCredit
+from contracts.stops import LiftStops, ListStops, SetStops, StopPage
 from services.quota.domain.credit import CreditGrant, GrantKind
 from services.quota.domain.limit_set import Author, Scope
 from services.quota.domain.limits import Limits
@@ -15,6 +17,7 @@ from services.quota.domain.plan import Terms
 from services.quota.domain.stops import StopKind
 from services.quota.limiting import Limiting
 from services.quota.rules import RulesTable
+from services.quota.stopping import Stopping
 from shared.audit import Audit
 from shared.clock import Clock
 from shared.money import MicroUsd
@@ -24,6 +27,7 @@ QUEUE = "quota"
 router = NatsRouter()
 
 type LimitingHere = Annotated[Limiting, Context("limiting")]
+type StoppingHere = Annotated[Stopping, Context("stopping")]
 type RulesHere = Annotated[RulesTable, Context("rules")]
 type ClockHere = Annotated[Clock, Context("clock")]
 
@@ -79,10 +83,8 @@ def list_plans(limiting: LimitingHere, rules: RulesHere, clock: ClockHere) -> co
     return contract.PlanPage(plans=limiting.plans(rules.plan_names(), clock.now()))
 
 
-@router.subscriber(contract.GrantCredit.subject, QUEUE)
-def grant_credit(
-    command: contract.GrantCredit, limiting: LimitingHere, clock: ClockHere
-) -> contract.CreditView:
+@router.subscriber(GrantCredit.subject, QUEUE)
+def grant_credit(command: GrantCredit, limiting: LimitingHere, clock: ClockHere) -> CreditView:
     grant = CreditGrant(
         grant_id=command.grant_id,
         kind=GrantKind(command.credit),
@@ -93,37 +95,33 @@ def grant_credit(
     return limiting.grant_credit(command.account_id, grant, _author(command), clock.now())
 
 
-@router.subscriber(contract.VoidCredit.subject, QUEUE)
-def void_credit(
-    command: contract.VoidCredit, limiting: LimitingHere, clock: ClockHere
-) -> contract.CreditView:
+@router.subscriber(VoidCredit.subject, QUEUE)
+def void_credit(command: VoidCredit, limiting: LimitingHere, clock: ClockHere) -> CreditView:
     return limiting.void_credit(command.account_id, command.grant_id, _author(command), clock.now())
 
 
-@router.subscriber(contract.ReadCredit.subject, QUEUE)
-def read_credit(
-    command: contract.ReadCredit, limiting: LimitingHere, clock: ClockHere
-) -> contract.CreditView:
+@router.subscriber(ReadCredit.subject, QUEUE)
+def read_credit(command: ReadCredit, limiting: LimitingHere, clock: ClockHere) -> CreditView:
     return limiting.credit(command.account_id, clock.now())
 
 
-@router.subscriber(contract.SetStops.subject, QUEUE)
-def set_stops(command: contract.SetStops, limiting: LimitingHere, clock: ClockHere) -> contract.StopPage:
+@router.subscriber(SetStops.subject, QUEUE)
+def set_stops(command: SetStops, stopping: StoppingHere, clock: ClockHere) -> StopPage:
     stops = [(StopKind(stop.what), stop.value) for stop in command.stops]
-    set_now = limiting.set_stops(stops, _author(command), expires_at=command.expires_at, now=clock.now())
-    return contract.StopPage(stops=set_now)
+    set_now = stopping.set_stops(stops, _author(command), expires_at=command.expires_at, now=clock.now())
+    return StopPage(stops=set_now)
 
 
-@router.subscriber(contract.LiftStops.subject, QUEUE)
-def lift_stops(command: contract.LiftStops, limiting: LimitingHere, clock: ClockHere) -> contract.StopPage:
+@router.subscriber(LiftStops.subject, QUEUE)
+def lift_stops(command: LiftStops, stopping: StoppingHere, clock: ClockHere) -> StopPage:
     stops = [(StopKind(stop.what), stop.value) for stop in command.stops]
-    limiting.lift_stops(stops, _author(command), clock.now())
-    return contract.StopPage(stops=[])
+    stopping.lift_stops(stops, _author(command), clock.now())
+    return StopPage(stops=[])
 
 
-@router.subscriber(contract.ListStops.subject, QUEUE)
-def list_stops(command: contract.ListStops, limiting: LimitingHere, clock: ClockHere) -> contract.StopPage:
-    return contract.StopPage(stops=limiting.stops(command.after, command.limit, clock.now()))
+@router.subscriber(ListStops.subject, QUEUE)
+def list_stops(command: ListStops, stopping: StoppingHere, clock: ClockHere) -> StopPage:
+    return StopPage(stops=stopping.stops(command.after, command.limit, clock.now()))
 
 
 @router.subscriber(read_audit_subject(QUEUE), QUEUE)

@@ -11,9 +11,11 @@ from eventsourcing.utils import get_topic
 from pydantic_core import from_json
 
 from contracts import limits as contract
+from contracts.credit import CreditGranted, CreditVoided
 from contracts.key_watch import KeyAlarmRaised
 from contracts.message import Event
 from contracts.quota import AllowanceFreed, AllowanceGranted, LimitReached, SpendLimitSet
+from contracts.stops import StopLifted, StopSet
 from contracts.stream_starts import StreamStarted, StreamStopped
 from services.quota.domain.budget import Budget
 from services.quota.domain.key_watch import KeyWatch
@@ -132,7 +134,7 @@ def _plan_set(stored: dict[str, Any], opened: dict[str, Any]) -> Event:
 
 
 def _credit_granted(stored: dict[str, Any], opened: dict[str, Any]) -> Event:
-    return contract.CreditGranted(
+    return CreditGranted(
         account_id=opened["account_id"],
         grant_id=stored["grant_id"],
         credit=stored["kind"],
@@ -144,20 +146,16 @@ def _credit_granted(stored: dict[str, Any], opened: dict[str, Any]) -> Event:
 
 
 def _credit_voided(stored: dict[str, Any], opened: dict[str, Any]) -> Event:
-    return contract.CreditVoided(
-        account_id=opened["account_id"], grant_id=stored["grant_id"], **_author(stored)
-    )
+    return CreditVoided(account_id=opened["account_id"], grant_id=stored["grant_id"], **_author(stored))
 
 
 def _stop_set(stored: dict[str, Any], _: dict[str, Any]) -> Event:
     expires_at = stored["expires_at"]
-    return contract.StopSet(
-        what=stored["what"], value=stored["value"], expires_at=expires_at, **_author(stored)
-    )
+    return StopSet(what=stored["what"], value=stored["value"], expires_at=expires_at, **_author(stored))
 
 
 def _stop_lifted(stored: dict[str, Any], _: dict[str, Any]) -> Event:
-    return contract.StopLifted(what=stored["what"], value=stored["value"], **_author(stored))
+    return StopLifted(what=stored["what"], value=stored["value"], **_author(stored))
 
 
 def _key_alarm_raised(stored: dict[str, Any], opened: dict[str, Any]) -> Event:

@@ -14,20 +14,16 @@ from eventsourcing.persistence import ApplicationRecorder, PersistenceError
 from psycopg.sql import SQL, Identifier
 
 from contracts.limits import (
-    STOP_ENTRIES,
     LimitsSet,
     PlanAssigned,
     PlanSet,
     Rules,
     RulesEntry,
     Scoped,
-    StopLifted,
-    StopSet,
-    StopView,
     plan_entry,
     scope_entry,
-    stop_entry,
 )
+from contracts.stops import STOP_ENTRIES, StopLifted, StopSet, StopView, stop_entry
 from services.quota.domain.limit_set import LimitSet, Scope
 from services.quota.domain.plan import Plan
 from services.quota.outbox import limits_told

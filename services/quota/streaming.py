@@ -20,7 +20,7 @@ from services.quota.domain.granting import Ask, check_spend, refusing
 from services.quota.domain.limit_set import Scope
 from services.quota.domain.refusal import AllowanceRefusal, SpendLimitReached
 from services.quota.domain.streams import Because, Streams
-from services.quota.limiting import row_of
+from services.quota.limit_views import row_of
 from services.quota.stream_leases import StreamRow
 from services.quota.work import Work, scopes_of_ids
 from shared.clock import Clock

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from math import ceil
 
-from contracts.limits import StopView
+from contracts.stops import StopView
 from services.signer.intent import Intent, PaymentRequest, Reader
 from services.signer.pace import Pace
 from services.signer.permits import Job, Permits, Who

@@ -20,8 +20,9 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from contracts.deposit_watcher import CHAIN
-from contracts.limits import RULES, STOPS
+from contracts.limits import RULES
 from contracts.signer import GeneratePayments
+from contracts.stops import STOPS
 from services.signer import handlers
 from services.signer.application import Signing
 from services.signer.chain_view import WatchedChain

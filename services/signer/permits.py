@@ -10,7 +10,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
-from contracts.limits import Rules, StopView
+from contracts.limits import Rules
+from contracts.stops import StopView
 from services.signer.asking import Asked, capabilities_asked, capability_named
 from services.signer.pace import Rate
 from services.signer.rules import Ceiling, Limits

@@ -7,16 +7,8 @@ from typing import Protocol
 import structlog
 from pydantic import ValidationError
 
-from contracts.limits import (
-    STOP_ENTRIES,
-    RulesEntry,
-    Scoped,
-    StopKind,
-    StopView,
-    plan_entry,
-    scope_entry,
-    stop_entry,
-)
+from contracts.limits import RulesEntry, Scoped, plan_entry, scope_entry
+from contracts.stops import STOP_ENTRIES, StopKind, StopView, stop_entry
 from services.signer.kept import Kept, Look
 from services.signer.permits import OPEN, Job, Level, Permit, Scope, Terms, Who, permit_of, terms_of
 from services.signer.refusal import unavailable

@@ -10,9 +10,11 @@ from nats.aio.subscription import Subscription
 
 from contracts import limits as contract
 from contracts.audit import AuditPage, AuditRow, ReadAudit, read_audit_subject
+from contracts.credit import CreditRow, CreditView, GrantCredit, ReadCredit, VoidCredit
 from contracts.message import Command, Message, Refusal
 from contracts.quota import ListPools, PoolPage, PoolView, ReadPool
 from contracts.signer import OrchestratorInfoSigned, SignOrchestratorInfo
+from contracts.stops import LiftStops, ListStops, SetStops, StopPage, StopView
 from contracts.stream_starts import (
     BeginStream,
     EndStream,
@@ -31,10 +33,10 @@ ACTIONS: dict[type[contract.Authored], str] = {
     contract.AssignPlan: "plan_assigned",
     contract.SetTimeZone: "time_zone_set",
     contract.SetPlan: "plan_set",
-    contract.GrantCredit: "credit_granted",
-    contract.VoidCredit: "credit_voided",
-    contract.SetStops: "stop_set",
-    contract.LiftStops: "stop_lifted",
+    GrantCredit: "credit_granted",
+    VoidCredit: "credit_voided",
+    SetStops: "stop_set",
+    LiftStops: "stop_lifted",
 }
 
 type Scope = tuple[str, str | None, str | None]
@@ -56,8 +58,8 @@ class QuotaStandIn:
         self._plan_of: dict[str, str | None] = {}
         self._zone_of: dict[str, str] = {}
         self._plans: dict[str, contract.Plan] = {}
-        self._grants: dict[str, dict[str, contract.CreditRow]] = {}
-        self._stops: dict[str, contract.StopView] = {}
+        self._grants: dict[str, dict[str, CreditRow]] = {}
+        self._stops: dict[str, StopView] = {}
         self._audit: list[AuditRow] = []
 
     async def serve(self) -> None:
@@ -69,12 +71,12 @@ class QuotaStandIn:
             contract.SetTimeZone: self._set_time_zone,
             contract.SetPlan: self._set_plan,
             contract.ListPlans: lambda _: contract.PlanPage(plans=self._plan_views()),
-            contract.GrantCredit: self._grant,
-            contract.VoidCredit: self._void,
-            contract.ReadCredit: lambda asked: self._credit(asked.account_id),
-            contract.SetStops: self._set_stops,
-            contract.LiftStops: self._lift_stops,
-            contract.ListStops: self._list_stops,
+            GrantCredit: self._grant,
+            VoidCredit: self._void,
+            ReadCredit: lambda asked: self._credit(asked.account_id),
+            SetStops: self._set_stops,
+            LiftStops: self._lift_stops,
+            ListStops: self._list_stops,
             ListStreams: lambda asked: StreamPage(streams=list(self._running.values())[: asked.limit]),
             BeginStream: self._begin_stream,
             EndStream: self._end_stream,
@@ -168,8 +170,8 @@ class QuotaStandIn:
     def _plan_views(self) -> list[contract.PlanView]:
         return [contract.PlanView(name=name, plan=plan) for name, plan in sorted(self._plans.items())]
 
-    def _grant(self, asked: contract.GrantCredit) -> contract.CreditView | Refusal:
-        row = contract.CreditRow(
+    def _grant(self, asked: GrantCredit) -> CreditView | Refusal:
+        row = CreditRow(
             grant_id=asked.grant_id,
             credit=asked.credit,
             amount_micro_usd=asked.amount_micro_usd,
@@ -182,16 +184,16 @@ class QuotaStandIn:
             return Refusal(code="credit_grant_id_taken", message="another grant has this id")
         return self._credit(asked.account_id)
 
-    def _void(self, asked: contract.VoidCredit) -> contract.CreditView | Refusal:
+    def _void(self, asked: VoidCredit) -> CreditView | Refusal:
         grants = self._grants.get(asked.account_id, {})
         if asked.grant_id not in grants:
             return Refusal(code="credit_grant_not_found", message=f"there is no grant {asked.grant_id}")
         grants[asked.grant_id] = grants[asked.grant_id].model_copy(update={"left_micro_usd": 0})
         return self._credit(asked.account_id)
 
-    def _credit(self, account_id: str) -> contract.CreditView:
+    def _credit(self, account_id: str) -> CreditView:
         grants = list(self._grants.get(account_id, {}).values())
-        return contract.CreditView(
+        return CreditView(
             account_id=account_id,
             grants=grants,
             prepaid_micro_usd=sum(grant.left_micro_usd for grant in grants),
@@ -199,9 +201,9 @@ class QuotaStandIn:
             credit_limit_micro_usd=None,
         )
 
-    def _set_stops(self, asked: contract.SetStops) -> contract.StopPage:
+    def _set_stops(self, asked: SetStops) -> StopPage:
         found = [
-            contract.StopView(
+            StopView(
                 what=stop.what,
                 value=stop.value,
                 reason=asked.reason,
@@ -212,16 +214,16 @@ class QuotaStandIn:
             for stop in asked.stops
         ]
         self._stops |= {f"{stop.what}:{stop.value}": stop for stop in found}
-        return contract.StopPage(stops=found)
+        return StopPage(stops=found)
 
-    def _lift_stops(self, asked: contract.LiftStops) -> contract.StopPage:
+    def _lift_stops(self, asked: LiftStops) -> StopPage:
         for stop in asked.stops:
             self._stops.pop(f"{stop.what}:{stop.value}", None)
-        return contract.StopPage(stops=[])
+        return StopPage(stops=[])
 
-    def _list_stops(self, asked: contract.ListStops) -> contract.StopPage:
+    def _list_stops(self, asked: ListStops) -> StopPage:
         found = [stop for key, stop in sorted(self._stops.items()) if key > asked.after]
-        return contract.StopPage(stops=found[: asked.limit])
+        return StopPage(stops=found[: asked.limit])
 
     def _begin_stream(self, asked: BeginStream) -> StreamBegun:
         self._running[asked.stream_id] = StreamView(

@@ -25,6 +25,7 @@ from contracts import api_keys
 from contracts import limits as contract
 from contracts.accounts import FindIdentity, Identity
 from contracts.hooks import hook_secret
+from contracts.stops import LiftStops, StopPage, StopToSet
 from contracts.stream_starts import BeginStream, StreamBegun
 from services.cli.app import app
 from services.provisioner import bus
@@ -80,10 +81,8 @@ class House:
     async def lift_all(self) -> None:
         listed = await self.json("stops", "list")
         for part in batched(listed, contract.LIST_MAX):
-            stops = [contract.StopToSet(what=stop["what"], value=stop["value"]) for stop in part]
-            await ask(
-                self.admin, contract.LiftStops(stops=stops, actor="test", reason="test"), contract.StopPage
-            )
+            stops = [StopToSet(what=stop["what"], value=stop["value"]) for stop in part]
+            await ask(self.admin, LiftStops(stops=stops, actor="test", reason="test"), StopPage)
 
     @property
     def commands(self) -> list[Any]:

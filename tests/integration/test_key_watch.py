@@ -12,9 +12,10 @@ import pytest
 
 from contracts.deposit_watcher import FundsObserved
 from contracts.key_watch import KeyActivity, NetworkSighting
-from contracts.limits import Alarms, StopView, stop_entry
+from contracts.limits import Alarms
 from contracts.message import Event, LogEntry
 from contracts.signer import PaymentSigned
+from contracts.stops import StopView, stop_entry
 from services.quota.application import Quota
 from services.quota.domain.granting import Ask
 from services.quota.domain.key_watch import Sensitivity
@@ -23,6 +24,7 @@ from services.quota.domain.limits import Limits
 from services.quota.domain.stops import StopKind
 from services.quota.limiting import Limiting
 from services.quota.replay import replay
+from services.quota.stopping import Stopping
 from services.quota.watching import Watching
 from shared.money import Wei
 from shared.store import postgres_env
@@ -55,7 +57,7 @@ class Replica:
         self.watching.report_networks(sightings, at)
 
     def lift(self) -> None:
-        self.limiting.lift_stops([(StopKind.KEY, KEY_ID)], Author("admin", "test"), LATER)
+        Stopping(self.quota).lift_stops([(StopKind.KEY, KEY_ID)], Author("admin", "test"), LATER)
 
     def spend(self, session: str, cost: int, at: datetime, recipient: str = RECIPIENT) -> None:
         ask = Ask(

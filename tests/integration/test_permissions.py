@@ -18,9 +18,10 @@ from contracts.audit import ReadAudit, read_audit_subject
 from contracts.deposit_watcher import CHAIN
 from contracts.discovery import ORCHESTRATORS
 from contracts.generate import MODULES, messages_of
-from contracts.limits import RULES, STOPS
+from contracts.limits import RULES
 from contracts.message import Command, Event, ReadLog, read_log_subject
 from contracts.signer import GeneratePayments
+from contracts.stops import STOPS
 from contracts.streams import (
     BUCKET_OWNERS,
     CONSUMERS,

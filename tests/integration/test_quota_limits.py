@@ -12,7 +12,7 @@ import pytest
 
 from contracts.audit import ReadAudit
 from contracts.limits import Limits as LimitsTold
-from contracts.limits import stop_entry
+from contracts.stops import stop_entry
 from contracts.stream_starts import AuthorizePayment, BeginStream, StreamBegun, StreamRefused
 from services.quota.application import Quota
 from services.quota.authorizing import Authorizing
@@ -22,6 +22,7 @@ from services.quota.domain.plan import Terms
 from services.quota.domain.stops import StopKind
 from services.quota.limiting import Limiting
 from services.quota.replay import replay
+from services.quota.stopping import Stopping
 from services.quota.streaming import Streaming, StreamNotFound
 from shared.money import Wei
 from shared.store import postgres_env
@@ -38,7 +39,7 @@ NANOSECONDS = 10**9
 class Replica:
     def __init__(self, env: dict[str, str]) -> None:
         self.quota = Quota(Wei(1000), env)
-        self.limiting = Limiting(self.quota)
+        self.limiting, self.stopping = Limiting(self.quota), Stopping(self.quota)
         self.streaming = Streaming(self.quota)
         self.authorizing = Authorizing(self.quota, idle_seconds=120)
 
@@ -215,10 +216,10 @@ def test_rules_and_stops_stand_in_the_table_that_signers_are_told_from(
     one.limit(Scope("acme", user_id="ann"), spend_limit_wei=Wei(7))
     one.limiting.set_plan("pro", Terms(key_limits=Limits(job_types=["live"])), AUTHOR, NOW)
     one.limiting.assign_plan("acme", "pro", AUTHOR, NOW)
-    one.limiting.set_stops(
+    one.stopping.set_stops(
         [(StopKind.APP, "bad"), (StopKind.KEY, "k")], AUTHOR, expires_at=NOW + timedelta(hours=1), now=NOW
     )
-    other.limiting.lift_stops([(StopKind.KEY, "k")], AUTHOR, NOW)
+    other.stopping.lift_stops([(StopKind.KEY, "k")], AUTHOR, NOW)
 
     found = {key: json.loads(value) for key, value in other.quota.rules.all().items()}
 
@@ -227,7 +228,7 @@ def test_rules_and_stops_stand_in_the_table_that_signers_are_told_from(
     assert found[stop_entry("app", "bad")]["expires_at"] == "2026-03-01T13:00:00Z"
     assert len(found) == 3  # a user's limit on spend is no rule, and a lifted stop is none
     assert other.quota.rules.plan_names() == ["pro"]
-    assert [stop.what for stop in other.limiting.stops("", 10, NOW)] == ["app"]
+    assert [stop.what for stop in other.stopping.stops("", 10, NOW)] == ["app"]
 
 
 def test_an_expired_stop_is_forgotten_and_one_that_was_prolonged_stays(
@@ -236,17 +237,17 @@ def test_an_expired_stop_is_forgotten_and_one_that_was_prolonged_stays(
     one, other = replicas
     later = NOW + timedelta(minutes=1)
     for name in ("short", "long"):
-        one.limiting.set_stops([(StopKind.APP, name)], AUTHOR, expires_at=later, now=NOW)
-    other.limiting.set_stops(
+        one.stopping.set_stops([(StopKind.APP, name)], AUTHOR, expires_at=later, now=NOW)
+    other.stopping.set_stops(
         [(StopKind.APP, "long")], AUTHOR, expires_at=later + timedelta(seconds=1), now=NOW
     )
 
-    one.limiting.lift_expired_stops(later - timedelta(seconds=1))
-    before = [stop.value for stop in other.limiting.stops("", 10, NOW)]
-    one.limiting.lift_expired_stops(later)
+    one.stopping.lift_expired_stops(later - timedelta(seconds=1))
+    before = [stop.value for stop in other.stopping.stops("", 10, NOW)]
+    one.stopping.lift_expired_stops(later)
 
     assert before == ["long", "short"]
-    assert [stop.value for stop in other.limiting.stops("", 10, NOW)] == ["long"]
+    assert [stop.value for stop in other.stopping.stops("", 10, NOW)] == ["long"]
     assert list(one.quota.rules.all()) == [stop_entry("app", "long")]
 
 
@@ -332,7 +333,7 @@ def test_who_changed_what_is_in_the_audit(replicas: tuple[Replica, Replica]) -> 
     one, other = replicas
     one.limit(streams_max=3)
     one.limiting.set_plan("pro", Terms(), AUTHOR, NOW)
-    other.limiting.set_stops([(StopKind.APP, "bad")], AUTHOR, expires_at=None, now=NOW)
+    other.stopping.set_stops([(StopKind.APP, "bad")], AUTHOR, expires_at=None, now=NOW)
     one.begin("a")
 
     rows = other.quota.audit.read(ReadAudit()).rows
@@ -351,7 +352,7 @@ def test_tables_are_what_the_log_tells(replicas: tuple[Replica, Replica], store:
     one.limit(payments_per_second=5, spend_per_hour_wei=Wei(900))
     one.limit(Scope("acme", user_id="ann"), spend_limit_wei=Wei(500))
     one.limiting.set_plan("pro", Terms(), AUTHOR, NOW)
-    one.limiting.set_stops([(StopKind.APP, "bad")], AUTHOR, expires_at=None, now=NOW)
+    one.stopping.set_stops([(StopKind.APP, "bad")], AUTHOR, expires_at=None, now=NOW)
     one.begin("a", "ann")
     one.begin("b", "ann")
     one.streaming.end("acme", "b", None, "ended", NOW)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from nats.aio.client import Client
 
-from contracts.limits import RULES, STOPS, Scoped, scope_entry, stop_entry
+from contracts.limits import RULES, Scoped, scope_entry
+from contracts.stops import STOPS, stop_entry
 from services.quota.application import Quota
 from services.quota.domain.limit_set import Author, Scope
 from services.quota.domain.limits import Limits
@@ -16,6 +17,7 @@ from services.quota.domain.stops import StopKind
 from services.quota.limiting import Limiting
 from services.quota.outbox import QuotaOutbox
 from services.quota.rules import RulesWriter
+from services.quota.stopping import Stopping
 from shared.bucket import BucketReader, BucketWriter
 from shared.bus import connect
 from shared.log import PublicLog
@@ -84,8 +86,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_whoever_takes_over_leaves_every_stop_and_rule_in_force(client: Client, quota: Quota) -> None:
-    limiting = Limiting(quota)
-    limiting.set_stops([STOP], AUTHOR, expires_at=None, now=NOW)
+    limiting, stopping = Limiting(quota), Stopping(quota)
+    stopping.set_stops([STOP], AUTHOR, expires_at=None, now=NOW)
     limiting.set_limits(Scope("acme"), Limits(apps=["an/app"]), AUTHOR, NOW)
 
     async with reading(client) as (rules, stops):
@@ -101,7 +103,7 @@ async def test_whoever_takes_over_leaves_every_stop_and_rule_in_force(client: Cl
             while asyncio.get_running_loop().time() < ends_at:
                 lost += not in_force()
                 await asyncio.sleep(0.001)
-            limiting.lift_stops([STOP], AUTHOR, NOW)
+            stopping.lift_stops([STOP], AUTHOR, NOW)
             await until(lambda: stops.get(STOP_ENTRY) is None)  # it is the one who writes
 
     assert lost == 0

@@ -11,7 +11,7 @@ from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from contracts.limits import RULES, Rules, RulesEntry, Scoped, StopView, scope_entry, stop_entry
+from contracts.limits import RULES, Rules, RulesEntry, Scoped, scope_entry
 from contracts.quota import AllowanceAnswers, AllowanceAsk, AllowanceGrantedAnswer, GrantAllowances
 from contracts.signer import (
     GeneratePayment,
@@ -20,6 +20,7 @@ from contracts.signer import (
     PaymentRefusedAnswer,
     PaymentSignedAnswer,
 )
+from contracts.stops import StopView, stop_entry
 from services.signer.application import Outcome, Signing
 from services.signer.handlers import Payments
 from services.signer.intent import PaymentRequest

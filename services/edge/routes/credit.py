@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query
 
-from contracts import limits as contract
+from contracts.credit import CreditView, GrantCredit, ReadCredit, VoidCredit
 from services.edge.problems import UNPROCESSABLE, FieldError, Refused
 from services.edge.routes import limit_models as models
 from services.edge.routes.access import NEEDS_ADMINISTRATOR, NEEDS_KEY, ReadableAccount, TheParts
@@ -26,7 +26,7 @@ type Why = Annotated[models.Reason, Query()]
 async def read_credit(account_id: ReadableAccount, parts: TheParts) -> models.Credit:
     """Read an account's grants, what is left of each, and what it owes."""
     await require_account(parts, account_id)
-    return _credit(await ask(parts.client, contract.ReadCredit(account_id=account_id), contract.CreditView))
+    return _credit(await ask(parts.client, ReadCredit(account_id=account_id), CreditView))
 
 
 @router.post("", status_code=201, dependencies=NEEDS_ADMINISTRATOR)
@@ -39,7 +39,7 @@ async def grant_credit(
 ) -> models.Credit:
     """Grant credit, once by its id: a repeat answers the same, other content under the same id is 409."""
     await require_account(parts, account_id)
-    command = contract.GrantCredit(
+    command = GrantCredit(
         account_id=account_id,
         grant_id=_grant_id(idempotency_key, body.grant_id),
         credit=body.credit,
@@ -49,7 +49,7 @@ async def grant_credit(
         actor=actor,
         reason=body.reason,
     )
-    return _credit(await ask(parts.client, command, contract.CreditView))
+    return _credit(await ask(parts.client, command, CreditView))
 
 
 @router.delete("/{grant_id}", dependencies=NEEDS_ADMINISTRATOR)
@@ -62,8 +62,8 @@ async def void_credit(
 ) -> models.Credit:
     """Take back what is left of a grant."""
     await require_account(parts, account_id)
-    command = contract.VoidCredit(account_id=account_id, grant_id=grant_id, actor=actor, reason=reason)
-    return _credit(await ask(parts.client, command, contract.CreditView))
+    command = VoidCredit(account_id=account_id, grant_id=grant_id, actor=actor, reason=reason)
+    return _credit(await ask(parts.client, command, CreditView))
 
 
 def _grant_id(header: str | None, told: str | None) -> str:
@@ -76,7 +76,7 @@ def _grant_id(header: str | None, told: str | None) -> str:
     raise Refused(UNPROCESSABLE, "invalid_request", f"body.grant_id: {text}", errors=[error])
 
 
-def _credit(view: contract.CreditView) -> models.Credit:
+def _credit(view: CreditView) -> models.Credit:
     return models.Credit(
         account_id=view.account_id,
         grants=view.grants,

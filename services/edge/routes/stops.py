@@ -6,11 +6,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BeforeValidator
 
-from contracts import limits as contract
+from contracts.stops import LiftStops, ListStops, SetStops, StopPage, StopToSet
 from services.edge.routes import cursor
-from services.edge.routes import limit_models as models
+from services.edge.routes import stop_models as models
 from services.edge.routes.access import NEEDS_ADMINISTRATOR, TheParts
 from services.edge.routes.actors import TheActor
+from services.edge.routes.limit_models import Reason
 from shared.bus import ask
 
 CSV: dict[str, Any] = {
@@ -41,7 +42,7 @@ def _first_column(text: str) -> Iterator[str]:
 
 
 type ListOrCsv = Annotated[models.StopsToSet, BeforeValidator(read_csv)]
-type WhyOfCsv = Annotated[models.Reason | None, Query(description="Of a list in `text/csv`.")]
+type WhyOfCsv = Annotated[Reason | None, Query(description="Of a list in `text/csv`.")]
 
 
 @router.get("")
@@ -49,8 +50,8 @@ async def list_stops(
     parts: TheParts, limit: cursor.Limit = 100, cursor_: cursor.NamedCursor = None
 ) -> models.StopPage:
     """List what is stopped."""
-    asked = contract.ListStops(after=cursor.decode_one(cursor_), limit=limit)
-    page = await ask(parts.client, asked, contract.StopPage)
+    asked = ListStops(after=cursor.decode_one(cursor_), limit=limit)
+    page = await ask(parts.client, asked, StopPage)
     following = cursor.next_of(page.stops, limit, lambda stop: [f"{stop.what}:{stop.value}"])
     return models.StopPage(stops=_stops(page), next=following)
 
@@ -63,20 +64,18 @@ async def set_stops(
 
     A deny list of recipients can be sent as it is, as `text/csv`, 500 at a time.
     """
-    stops = [contract.StopToSet(what=stop.what, value=stop.value) for stop in body.stops]
-    command = contract.SetStops(
-        stops=stops, expires_at=body.expires_at, actor=actor, reason=reason or body.reason
-    )
-    return models.Stops(stops=_stops(await ask(parts.client, command, contract.StopPage)))
+    stops = [StopToSet(what=stop.what, value=stop.value) for stop in body.stops]
+    command = SetStops(stops=stops, expires_at=body.expires_at, actor=actor, reason=reason or body.reason)
+    return models.Stops(stops=_stops(await ask(parts.client, command, StopPage)))
 
 
 @router.post("/lift", status_code=204)
 async def lift_stops(body: models.StopsToLift, parts: TheParts, actor: TheActor) -> None:
     """Sign again for all of these. What was not stopped stays as it is."""
-    stops = [contract.StopToSet(what=stop.what, value=stop.value) for stop in body.stops]
-    command = contract.LiftStops(stops=stops, actor=actor, reason=body.reason)
-    await ask(parts.client, command, contract.StopPage)
+    stops = [StopToSet(what=stop.what, value=stop.value) for stop in body.stops]
+    command = LiftStops(stops=stops, actor=actor, reason=body.reason)
+    await ask(parts.client, command, StopPage)
 
 
-def _stops(page: contract.StopPage) -> list[models.Stop]:
+def _stops(page: StopPage) -> list[models.Stop]:
     return [models.Stop.model_validate(stop, from_attributes=True) for stop in page.stops]

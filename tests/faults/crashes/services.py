@@ -11,7 +11,8 @@ from typing import Any, ClassVar, cast
 from faststream import ContextRepo
 from nats.aio.client import Client as NatsClient
 
-from contracts.limits import AssignPlan, GrantCredit, SetLimits, SetPlan, SetTimeZone, VoidCredit
+from contracts.credit import GrantCredit, VoidCredit
+from contracts.limits import AssignPlan, SetLimits, SetPlan, SetTimeZone
 from contracts.message import Command, Message, ReadLog, read_log_subject
 from contracts.quota import GrantAllowances
 from contracts.signer import CloseSessions
@@ -36,6 +37,7 @@ from services.quota.domain.pool import Pool
 from services.quota.domain.sub_budget import SubBudget
 from services.quota.limiting import Limiting
 from services.quota.outbox import QuotaOutbox
+from services.quota.together import Together
 from services.signer import handlers as signer_handlers
 from services.signer.application import Signing
 from services.signer.domain.session import PaymentSession
@@ -249,6 +251,7 @@ class QuotaProcess(Following):
             idle_seconds=IDLE_SECONDS,
             retry_seconds=RETRY_SECONDS,
         )
+        self.grants = Together(self.quota.grant_all, most=quota_app.ASKS_TOGETHER)
         self.handlers[GrantAllowances.subject] = self._grant
         for kind, handle in LIMITING.items():
             self.handlers[kind.subject] = partial(self._limit, kind, handle)
@@ -256,7 +259,7 @@ class QuotaProcess(Following):
 
     def _grant(self, data: bytes) -> Message:
         command = GrantAllowances.model_validate_json(data)
-        return quota_handlers.grant_allowances(command, self.quota, self.around.clock)
+        return quota_handlers.grant_allowances(command, self.grants, self.around.clock)
 
     def _limit(self, kind: type[Command], handle: Callable[..., Message], data: bytes) -> Message:
         return handle(kind.model_validate_json(data), Limiting(self.quota), self.around.clock)

@@ -5,16 +5,8 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
-from contracts.limits import (
-    AssignPlan,
-    GrantCredit,
-    Limits,
-    Plan,
-    SetLimits,
-    SetPlan,
-    SetTimeZone,
-    VoidCredit,
-)
+from contracts.credit import GrantCredit, VoidCredit
+from contracts.limits import AssignPlan, Limits, Plan, SetLimits, SetPlan, SetTimeZone
 from contracts.message import Command
 from tests.faults.crashes.customers import Customer
 

@@ -19,6 +19,9 @@ CANARIES = ("tests/faults/secrets/test_canaries.py",)
 CONNECTIONS = ("tests/faults/hangs/test_connections.py",)
 EPOCHS = ("tests/integration/test_epochs.py",)
 PERMISSIONS = ("tests/integration/test_permissions.py",)
+SUB_BUDGETS = ("tests/unit/quota/test_sub_budgets.py",)
+RULES_WRITER = ("tests/integration/test_rules_writer.py",)
+DELIVERIES = ("tests/property/test_stream_properties.py", "tests/integration/test_stream_races.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,5 +257,54 @@ MUTANTS = [
         'publish += [f"$KV.{bucket}.>", f"$JS.API.STREAM.PURGE.KV_{bucket}"]',
         'publish += [f"$KV.{bucket}.>", f"$JS.API.STREAM.PURGE.KV_{bucket}", *_read_bucket(bucket)]',
         PERMISSIONS,
+    ),
+    Mutant(
+        "counts a session for ever that has spent its lease to the last wei",
+        "services/quota/domain/sub_budget.py",
+        "        if self.sessions.get(session_id) != (amount or None):",
+        "        if self.sessions.get(session_id, 0) != amount:",
+        SUB_BUDGETS,
+    ),
+    Mutant(
+        "does not count what a session brings along under a user's limit",
+        "services/quota/work.py",
+        "replace(self.conditions(scope), brought=brought)",
+        "replace(self.conditions(scope), brought=Wei(brought * 0))",
+        SUB_BUDGETS,
+    ),
+    Mutant(
+        "decides by limits that were read before the budget",
+        "services/quota/application.py",
+        "        for known in budgets - self.absent(budgets):\n            self.repository.get(known)\n",
+        "",
+        REPLICAS,
+    ),
+    Mutant(
+        "stores nothing when limits tighten while nothing is held",
+        "services/quota/domain/budget.py",
+        '        if scope.level != "token" or any(',
+        "        if any(",
+        REPLICAS,
+    ),
+    Mutant(
+        "shows an empty list of stops before the table was read",
+        "services/quota/rules.py",
+        "        await self._read.wait()\n",
+        "",
+        RULES_WRITER,
+    ),
+    Mutant(
+        "gives a command the answers of another one that waited with it",
+        "services/quota/together.py",
+        "                command.finish([next(answers) for _ in command.questions])\n",
+        "                command.finish(list(answers)[: len(command.questions)] or [Wei(0)])\n",
+        ("tests/unit/quota/test_together.py",),
+    ),
+    Mutant(
+        "counts a delivery again that came before",
+        "services/metering/streaming.py",
+        "if arrival.key not in known}",
+        "}",
+        DELIVERIES,
     ),
 ]

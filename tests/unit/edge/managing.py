@@ -7,7 +7,9 @@ from typing import Any
 
 from contracts import accounts, audit, limits
 from contracts import stream_starts as streams
+from contracts.credit import CreditRow, CreditView, GrantCredit, ReadCredit, VoidCredit
 from contracts.message import Message, Refusal
+from contracts.stops import LiftStops, ListStops, SetStops, StopPage, StopView
 from tests.unit.edge.edge_app import NOW, Answer, Edge
 
 ADMIN_KEY = "an-administrators-key-of-these-tests"
@@ -42,14 +44,12 @@ def managed(**options: Any) -> Edge:
         limits.ListPlans.subject: lambda _: limits.PlanPage(
             plans=[limits.PlanView(name="pro", plan=limits.Plan(rank=7), version=2)]
         ),
-        limits.GrantCredit.subject: _credit,
-        limits.VoidCredit.subject: _credit,
-        limits.ReadCredit.subject: _credit,
-        limits.SetStops.subject: _stops,
-        limits.ListStops.subject: lambda asked: limits.StopPage(
-            stops=[_stop("app", "demo")][: asked["limit"]]
-        ),
-        limits.LiftStops.subject: lambda _: limits.StopPage(stops=[]),
+        GrantCredit.subject: _credit,
+        VoidCredit.subject: _credit,
+        ReadCredit.subject: _credit,
+        SetStops.subject: _stops,
+        ListStops.subject: lambda asked: StopPage(stops=[_stop("app", "demo")][: asked["limit"]]),
+        LiftStops.subject: lambda _: StopPage(stops=[]),
         streams.BeginStream.subject: _begun,
         streams.BeatStream.subject: _begun,
         streams.EndStream.subject: lambda asked: _stream(asked["stream_id"], ended_because="ended"),
@@ -113,7 +113,7 @@ def _view(data: dict[str, Any]) -> Message:
 
 
 def _credit(data: dict[str, Any]) -> Message:
-    grant = limits.CreditRow(
+    grant = CreditRow(
         grant_id=data.get("grant_id", "grant-1"),
         credit=data.get("credit", "prepaid"),
         amount_micro_usd=data.get("amount_micro_usd", 7),
@@ -121,7 +121,7 @@ def _credit(data: dict[str, Any]) -> Message:
         priority=data.get("priority", 100),
         expires_at=None,
     )
-    return limits.CreditView(
+    return CreditView(
         account_id=data["account_id"],
         grants=[grant],
         prepaid_micro_usd=6,
@@ -130,13 +130,13 @@ def _credit(data: dict[str, Any]) -> Message:
     )
 
 
-def _stop(what: Any, value: str, reason: str = "unspecified", actor: str = ACTOR) -> limits.StopView:
-    return limits.StopView(what=what, value=value, reason=reason, actor=actor, set_at=NOW, expires_at=None)
+def _stop(what: Any, value: str, reason: str = "unspecified", actor: str = ACTOR) -> StopView:
+    return StopView(what=what, value=value, reason=reason, actor=actor, set_at=NOW, expires_at=None)
 
 
 def _stops(data: dict[str, Any]) -> Message:
     told = [_stop(stop["what"], stop["value"], data["reason"], data["actor"]) for stop in data["stops"]]
-    return limits.StopPage(stops=told)
+    return StopPage(stops=told)
 
 
 def _begun(data: dict[str, Any]) -> Message:

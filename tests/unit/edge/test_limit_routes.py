@@ -7,9 +7,11 @@ import pytest
 
 from contracts import limits
 from contracts.audit import ReadAudit, read_audit_subject
+from contracts.credit import GrantCredit, VoidCredit
 from contracts.limits import Scoped
 from contracts.message import Refusal
 from contracts.quota import BudgetView, SetSpendLimit
+from contracts.stops import LiftStops, ListStops, SetStops
 from services.edge.routes import cursor
 from tests.unit.edge.edge_app import Edge
 from tests.unit.edge.managing import ACTOR, HOUR_FIELDS, asked, audit_page, manage, managed, send
@@ -295,7 +297,7 @@ async def test_a_grant_is_named_by_the_header_or_the_body(
     told = {**body, "amount_micro_usd": 25_000_000, "credit": "trial", "priority": 3}
     granted = await manage(edge, "POST", "/v1/accounts/acme/credit", told, **headers)
 
-    [command] = asked(edge, limits.GrantCredit)
+    [command] = asked(edge, GrantCredit)
     assert granted.status == 201
     assert (command["grant_id"], command["actor"]) == ("order-4711", ACTOR)
     assert granted.json["grants"][0]["amount_micro_usd"] == 25_000_000
@@ -309,13 +311,11 @@ async def test_a_grant_has_one_name(edge: Edge, headers: dict[str, str], body: d
     refused = await manage(edge, "POST", "/v1/accounts/acme/credit", told, **headers)
 
     assert (refused.status, refused.json["errors"][0]["field"]) == (422, "body.grant_id")
-    assert not asked(edge, limits.GrantCredit)
+    assert not asked(edge, GrantCredit)
 
 
 async def test_other_content_under_a_grants_name_is_a_conflict(edge: Edge) -> None:
-    edge.bus.answers[limits.GrantCredit.subject] = lambda _: Refusal(
-        code="credit_grant_id_taken", message="taken"
-    )
+    edge.bus.answers[GrantCredit.subject] = lambda _: Refusal(code="credit_grant_id_taken", message="taken")
     body = {"grant_id": "one", "amount_micro_usd": 1}
 
     refused = await manage(edge, "POST", "/v1/accounts/acme/credit", body)
@@ -329,7 +329,7 @@ async def test_credit_is_read_and_taken_back(edge: Edge) -> None:
 
     assert read.json["prepaid_micro_usd"] == 6
     assert (voided.status, voided.json["grants"][0]["grant_id"]) == (200, "grant-1")
-    [command] = asked(edge, limits.VoidCredit)
+    [command] = asked(edge, VoidCredit)
     assert (command["grant_id"], command["actor"], command["reason"]) == ("grant-1", ACTOR, "mistake")
 
 
@@ -345,15 +345,15 @@ async def test_stops_are_set_listed_and_lifted(edge: Edge) -> None:
     await manage(edge, "GET", f"/v1/stops?cursor={listed.json['next']}")
     lifted = await manage(edge, "POST", "/v1/stops/lift", {"stops": targets[:1]})
 
-    [command] = asked(edge, limits.SetStops)
+    [command] = asked(edge, SetStops)
     told = [(stop["what"], stop["value"]) for stop in command["stops"]]
     expected = [("everything", ""), ("user", "acme:ann:1"), ("recipient", RECIPIENT.lower())]
     assert told == expected
     assert (command["expires_at"], command["reason"]) == ("2031-05-18T00:00:00Z", "incident_7")
     assert [(stop["what"], stop["value"]) for stop in stopped.json["stops"]] == expected
-    assert asked(edge, limits.ListStops)[1]["after"] == "app:demo"
+    assert asked(edge, ListStops)[1]["after"] == "app:demo"
     assert (lifted.status, lifted.text) == (204, "")
-    assert asked(edge, limits.LiftStops)[0]["actor"] == ACTOR
+    assert asked(edge, LiftStops)[0]["actor"] == ACTOR
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ async def test_a_deny_list_of_recipients_is_imported(edge: Edge) -> None:
 
     answer = await import_csv(edge, text.encode(), "?reason=sanctioned")
 
-    [command] = asked(edge, limits.SetStops)
+    [command] = asked(edge, SetStops)
     assert answer.status == 200, answer.text
     assert command["stops"] == [{"what": "recipient", "value": value} for value in (RECIPIENT.lower(), other)]
     assert command["reason"] == "sanctioned"
@@ -412,7 +412,7 @@ async def test_a_bent_deny_list_stops_nothing(edge: Edge, text: bytes, field: st
 
     assert answer.status == 422
     assert {error["field"] for error in answer.json["errors"]} == {field}
-    assert not asked(edge, limits.SetStops)
+    assert not asked(edge, SetStops)
 
 
 ACCOUNTS, QUOTA = read_audit_subject("accounts"), read_audit_subject("quota")

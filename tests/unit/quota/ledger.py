@@ -14,6 +14,7 @@ from services.quota.domain.limits import Limits
 from services.quota.domain.pool import Pool
 from services.quota.domain.refusal import AllowanceRefusal
 from services.quota.limiting import Limiting
+from services.quota.stopping import Stopping
 from shared.money import Wei
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -33,7 +34,7 @@ class Ledger:
     def __init__(self, deposit: int = 10**6, **defaults: Any) -> None:
         self.now = NOW
         self.quota = Quota(LIMIT, **defaults)
-        self.limiting = Limiting(self.quota)
+        self.limiting, self.stopping = Limiting(self.quota), Stopping(self.quota)
         self.position = 0
         self.fund(PAYER, deposit)
 

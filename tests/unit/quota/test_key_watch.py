@@ -310,7 +310,7 @@ def test_an_alarm_that_holds_stops_the_key_until_it_is_lifted(kind: str) -> None
     watched.spend(1000, "0x" + "44" * 20)
     stop = watched.stop()
     shown = watched.activity.stop
-    watched.limiting.lift_stops([(StopKind.KEY, "key-1")], AUTHOR, watched.now)
+    watched.stopping.lift_stops([(StopKind.KEY, "key-1")], AUTHOR, watched.now)
     watched.seen_from(AWAY)
     watched.spend(1, "0x" + "44" * 20)
 
@@ -329,12 +329,12 @@ def test_a_stop_that_somebody_has_set_is_left_as_it_is_unless_it_ends() -> None:
     watched.seen_from(HOME)
     watched.pass_time(days=1)
     stops = [(StopKind.KEY, "key-1")]
-    watched.limiting.set_stops(stops, AUTHOR, expires_at=None, now=watched.now)
+    watched.stopping.set_stops(stops, AUTHOR, expires_at=None, now=watched.now)
 
     watched.seen_from(AWAY)
     kept = watched.stop()
     ends_at = watched.now + timedelta(hours=1)
-    watched.limiting.set_stops(stops, AUTHOR, expires_at=ends_at, now=watched.now)
+    watched.stopping.set_stops(stops, AUTHOR, expires_at=ends_at, now=watched.now)
     watched.seen_from("198.51.100.0/24")
     replaced = watched.stop()
 
@@ -348,7 +348,7 @@ def test_a_stop_that_somebody_has_set_is_left_as_it_is_unless_it_ends() -> None:
 def test_a_stop_that_has_ended_is_not_shown(watched: Watched) -> None:
     ends_at = watched.now + timedelta(hours=1)
     stops = [(StopKind.KEY, "key-1")]
-    watched.limiting.set_stops(stops, AUTHOR, expires_at=ends_at, now=watched.now)
+    watched.stopping.set_stops(stops, AUTHOR, expires_at=ends_at, now=watched.now)
 
     shown = watched.activity.stop
     watched.pass_time(hours=1)
@@ -363,7 +363,7 @@ def test_an_alarm_is_raised_also_where_there_is_no_room_for_a_stop() -> None:
     watched.seen_from(HOME)
     watched.pass_time(days=1)
     apps = [(StopKind.APP, f"app-{number}") for number in range(STOPS_MAX)]
-    watched.limiting.set_stops(apps, AUTHOR, expires_at=None, now=watched.now)
+    watched.stopping.set_stops(apps, AUTHOR, expires_at=None, now=watched.now)
 
     watched.seen_from(AWAY)
 

@@ -3,17 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from contracts.limits import (
-    Rules,
-    RulesEntry,
-    Scoped,
-    StopKind,
-    StopView,
-    plan_entry,
-    scope_entry,
-    stop_entry,
-)
+from contracts.limits import Rules, RulesEntry, Scoped, plan_entry, scope_entry
 from contracts.message import Message
+from contracts.stops import StopKind, StopView, stop_entry
 from services.signer.watched_rules import WatchedRules
 from tests.unit.signer.client import Signer
 

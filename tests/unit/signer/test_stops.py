@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from contracts.limits import StopKind
+from contracts.stops import StopKind
 from services.signer.timeline import view
 from tests.quotes import QuoteMaker, body
 from tests.unit.signer.client import KEYS, START, Signer, sequence_of, state_of
