@@ -176,7 +176,7 @@ def stream(names: Names, mine: Account, verb: str) -> list[Call]:
 def begin_stream(names: Names, mine: Account) -> list[Call]:
     """Streams are an account's own: the same id of the same user is another stream."""
     wanted = {"stream_id": names.stream_id, "user_id": names.user_id}
-    own = {"answers_own": True, "repeats": True}
+    own: Any = {"answers_own": True, "repeats": True}
     return [
         Call("POST", "/v1/streams", {**wanted, "account_id": names.account_id}),
         Call("POST", "/v1/streams", wanted, **own),
