@@ -11,8 +11,11 @@ from services.metering.domain.counting import Data, billionths
 from services.metering.domain.meters import Known, Meter
 from services.metering.handlers import SERVICE
 from services.metering.meters import MeterBook
-from services.metering.usage_events import Arrival, Outcome, UsageEvents
+from services.metering.usage_events import RECORDED, REPEATED, Arrival, Outcome, UsageEvents
 from shared.clock import Clock
+
+# What nearly all are answered with.
+TOLD = {outcome: EventOutcome(status=outcome.status) for outcome in (RECORDED, REPEATED)}
 
 router = NatsRouter()
 
@@ -69,9 +72,9 @@ def read_event(told: UsageEvent) -> Arrival:
 
 
 def _told(outcome: Outcome) -> EventOutcome:
-    return EventOutcome.model_validate(
-        {name: value or None for name, value in outcome._asdict().items()}, strict=True
-    )
+    if (told := TOLD.get(outcome)) is not None:
+        return told
+    return EventOutcome.model_validate({name: value or None for name, value in outcome._asdict().items()})
 
 
 def _view(known: Known) -> MeterView:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import batched
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -44,7 +45,7 @@ class HoursClosedError(IntegrityError):
     """Hours were closed meanwhile: decide again."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Arrival:
     """An event as it came. `data` is None if it voids the record that it corrects."""
 
@@ -58,11 +59,11 @@ class Arrival:
     data: Data | None = field(repr=False)
     corrects: str | None
 
-    @property
+    @cached_property
     def key(self) -> UUID:
         return key_of(self.account_id, self.source, self.event_id)
 
-    @property
+    @cached_property
     def corrected_key(self) -> UUID | None:
         return key_of(self.account_id, self.source, self.corrects) if self.corrects is not None else None
 
@@ -215,6 +216,7 @@ class Deciding:
         self.packings: dict[str, Packing] = {}
         self._window = window
         self._now = now
+        self._now_microseconds = _microseconds(now)
         self._known = known
         self._standing = standing
 
@@ -232,7 +234,7 @@ class Deciding:
         if (refused := self._window.refusal(at, self._now)) is not None:
             return refused
         moment, data = _microseconds(at), arrival.data or {}
-        late = is_late(moment, _microseconds(self._now))
+        late = is_late(moment, self._now_microseconds)
         said = Said(arrival.event_type, arrival.user_id, moment, late, self.counting.version, data)
         if (problem := self._unfit(said)) is not None:
             return problem
@@ -265,7 +267,10 @@ class Deciding:
         return None
 
     def _packing(self, arrival: Arrival) -> Packing:
-        return self.packings.setdefault(arrival.account_id, Packing(_microseconds(self._now)))
+        packing = self.packings.get(arrival.account_id)
+        if packing is None:
+            packing = self.packings[arrival.account_id] = Packing(self._now_microseconds)
+        return packing
 
 
 def _standing_of(batch: UsageEventBatch.Recorded) -> Iterable[Standing]:
