@@ -19,7 +19,7 @@ from services.metering.app import make_tables, pushed
 from services.metering.application import Metering
 from services.metering.closings import TABLE, Closings
 from services.metering.domain.counting import BILLION, Value
-from services.metering.domain.meters import Meter
+from services.metering.domain.meters import Counting, Meter
 from services.metering.meters import MeterBook
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import usage_tables
@@ -315,6 +315,49 @@ def test_meters_that_change_meanwhile_count_what_is_recorded_after_them(
             changing.result(10)
 
         assert one.differing() == {}
+
+
+def test_hours_that_are_closed_before_the_commit_do_not_change(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until, closed = NOW.replace(minute=0) - timedelta(hours=1), []
+    read = store.usage_events._first_open  # noqa: SLF001
+
+    def closing_meanwhile(accounts: list[str]) -> dict[str, int]:
+        found = read(accounts)
+        if not closed:
+            store.close("acme", until)
+            closed.append(until)
+        return found
+
+    monkeypatch.setattr(store.usage_events, "_first_open", closing_meanwhile)
+
+    statuses = store.statuses(arrival("1", NOW - timedelta(hours=5)))
+
+    assert statuses == [RECORDED]
+    assert store.amounts("usage_events") == {(11, 7): (1, 1, "1")}
+    assert store.differing() == {}
+
+
+def test_a_meter_that_is_defined_before_the_commit_counts_what_it_stores(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting = store.meters.counting
+    defined: list[str] = []
+
+    def defining_meanwhile() -> Counting:
+        found = counting()
+        if not defined:
+            defined.append("calls")
+            store.define("calls", "count")
+        return found
+
+    monkeypatch.setattr(store.meters, "counting", defining_meanwhile)
+
+    store.record(arrival("1"))
+
+    assert store.amounts("calls") == {(12, 12): (1, 0, "1")}
+    assert store.differing() == {}
 
 
 moments = st.integers(0, 40).map(lambda step: NOW - timedelta(minutes=17 * step))
