@@ -87,13 +87,8 @@ class Window:
     past: timedelta
     future: timedelta
 
-    def refusal(self, at: datetime, now: datetime) -> Outcome | None:
-        begin, end = now - self.past, now + self.future
-        if begin <= at <= end:
-            return None
-        window = " and ".join(moment.isoformat(timespec="seconds") for moment in (begin, end))
-        detail = f"not between {window}"
-        return Outcome("refused", "event_out_of_window", "time", detail)
+    def around(self, now: datetime) -> tuple[datetime, datetime]:
+        return now - self.past, now + self.future
 
 
 class Standing(NamedTuple):
@@ -214,7 +209,7 @@ class Deciding:
     ) -> None:
         self.counting = counting
         self.packings: dict[str, Packing] = {}
-        self._window = window
+        self._begin, self._end = window.around(now)
         self._now = now
         self._now_microseconds = _microseconds(now)
         self._known = known
@@ -231,8 +226,9 @@ class Deciding:
 
     def _record(self, arrival: Arrival) -> Outcome | None:
         at = arrival.at or self._now
-        if (refused := self._window.refusal(at, self._now)) is not None:
-            return refused
+        if not self._begin <= at <= self._end:
+            window = " and ".join(each.isoformat(timespec="seconds") for each in (self._begin, self._end))
+            return Outcome("refused", "event_out_of_window", "time", f"not between {window}")
         moment, data = _microseconds(at), arrival.data or {}
         late = is_late(moment, self._now_microseconds)
         said = Said(arrival.event_type, arrival.user_id, moment, late, self.counting.version, data)

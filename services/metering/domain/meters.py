@@ -200,10 +200,18 @@ class Counting:
         for known in meters.known.values() if meters is not None else ():
             if known.retired_at is None:
                 self._by_type.setdefault(known.meter.event_type, []).append(known)
+        self._found: dict[tuple[str, int], list[Meter]] = {}
 
     def of(self, event_type: str, since: int) -> list[Meter]:
         """Those that count a record of this type which was first recorded at version `since`."""
-        return [known.meter for known in self._by_type.get(event_type, ()) if known.since <= since]
+        of_type = self._by_type.get(event_type)
+        if of_type is None:
+            return []
+        found = self._found.get((event_type, since))
+        if found is None:
+            found = [known.meter for known in of_type if known.since <= since]
+            self._found[event_type, since] = found
+        return found
 
 
 def _require_sense(meter: Meter) -> None:

@@ -7,6 +7,7 @@ whoever sums only adds, and needs no other event.
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple, TypedDict
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -85,9 +86,19 @@ class UsageEventBatch(Aggregate):
 
 def key_of(account_id: str, source: str, event_id: str) -> UUID:
     """What a record is known by for ever: 16 bytes of SHA-256 over the three, each after its length."""
-    parts = [part.encode() for part in (account_id, source, event_id)]
-    text = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    return UUID(bytes=hashlib.sha256(text).digest()[:16])
+    digest = _digest_of(account_id, source).copy()
+    digest.update(_with_length(event_id))
+    return UUID(bytes=digest.digest()[:16])
+
+
+@lru_cache(1_000)
+def _digest_of(account_id: str, source: str) -> "hashlib._Hash":
+    return hashlib.sha256(_with_length(account_id) + _with_length(source))
+
+
+def _with_length(text: str) -> bytes:
+    part = text.encode()
+    return len(part).to_bytes(4, "big") + part
 
 
 class Packing:

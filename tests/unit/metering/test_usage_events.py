@@ -97,6 +97,7 @@ def test_no_two_records_share_a_key() -> None:
     told = [("acme", "app", "1"), ("acm", "eapp", "1"), ("acme", "ap", "p1"), ("acme", "app1", "")]
 
     assert len({key_of(*each) for each in told}) == len(told)
+    assert key_of("acme", "app", "1") == UUID("5e38ee04-3755-2b55-fb29-f7e2136f2f2d")
 
 
 @pytest.mark.parametrize("topic", GOLDEN)
