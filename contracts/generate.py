@@ -19,6 +19,7 @@ from contracts import (
     accounts,
     audit,
     credit,
+    dead_letters,
     deposit_watcher,
     discovery,
     hooks,
@@ -43,6 +44,7 @@ MODULES = (
     accounts,
     audit,
     credit,
+    dead_letters,
     deposit_watcher,
     discovery,
     hooks,
@@ -112,7 +114,7 @@ _ABOUT = (
     "Commands go over core NATS request/reply and are always answered. Events are published on "
     f"JetStream ({', '.join(stream_of(publisher) for publisher in PUBLISHERS)}), each inside a "
     "LogEntry. What a reader cannot apply it keeps in its table dead_letters and announces on "
-    f"{DEAD_LETTERS} ({DEAD_SUBJECT}.>). Apply an entry only "
+    f"{DEAD_LETTERS} ({DEAD_SUBJECT}.>), until somebody redrives it. Apply an entry only "
     "if its previous_position is the position you applied last; read a gap with "
     f"cmd.<publisher>.read_log.v1. The header {CHECKSUM_HEADER} is the CRC-32 of the published bytes: if it "
     "does not fit, take the message for lost."

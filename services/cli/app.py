@@ -13,6 +13,7 @@ from services.cli import (
     accounts,
     applying,
     credit,
+    dead_letters,
     hooks,
     keys,
     limits,
@@ -45,6 +46,7 @@ app.add_typer(stops.app, name="stops")
 app.add_typer(streams.app, name="streams")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(meters.app, name="meters")
+app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(usage.app, name="usage")
 app.command("time-zone")(limits.set_time_zone)
 app.command()(watching.pool)

@@ -10,18 +10,25 @@ from functools import partial
 import uvloop
 from faststream.nats import NatsBroker
 from nats.aio.client import Client
+from psycopg.sql import Identifier
 
 from contracts.streams import CONSUMERS
 from services.metering import (
     deliveries,
     entries,
     handlers,
+    meter_handlers,
     meter_tables,
     stream_handlers,
     usage_event_handlers,
 )
 from services.metering.application import Metering
+from services.metering.as_of import AsOf
+from services.metering.closing import Closing
+from services.metering.closings import TABLE as CLOSINGS
+from services.metering.closings import Closings
 from services.metering.handlers import SERVICE
+from services.metering.meter_queries import MeterQueries
 from services.metering.meters import MeterBook
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import create_tables, usage_tables
@@ -34,6 +41,7 @@ from services.metering.usage_events import UsageEvents, Window
 from shared import logging
 from shared.bus import connect, make_broker
 from shared.clock import Clock
+from shared.dead_letters import DeadLetters, answer_for
 from shared.inbox import Apply, Inbox
 from shared.lease import Lease, lead
 from shared.log import PublicLog
@@ -73,12 +81,16 @@ def answering(  # noqa: PLR0917 (what the root has put together)
     context = {
         "queries": UsageQueries(datastore),
         "stream_queries": StreamQueries(datastore),
+        "meter_queries": MeterQueries(datastore, AsOf(datastore.schema, metering.mapper)),
+        "closing": Closing(metering, Closings(Identifier(datastore.schema, CLOSINGS))),
         "streaming": streaming,
         "public_log": public_log,
         "clock": clock,
+        "audit": metering.audit,
         **pushed(metering, window),
     }
-    for router in (handlers.router, stream_handlers.router, usage_event_handlers.router):
+    routers = (handlers.router, stream_handlers.router, meter_handlers.router, usage_event_handlers.router)
+    for router in routers:
         broker.include_router(router)
     for name, value in context.items():
         broker.context.set_global(name, value)
@@ -98,8 +110,10 @@ async def run(settings: Settings) -> None:
 
     streaming = Streaming(metering, store, grace=settings.stream_grace(), raw_days=settings.raw_body_days)
     lease = Lease(dsn, SERVICE)
-    readers = [inbox.run for inbox in inboxes(metering, streaming, clock, client)]
-    tasks: list[Task] = [partial(lead, lease, partial(streaming.sweep, clock), *readers)]
+    readers = inboxes(metering, streaming, clock, client)
+    letters = DeadLetters(SERVICE, metering, readers)
+    alone: list[Task] = [partial(streaming.sweep, clock), *(reader.run for reader in readers)]
+    tasks: list[Task] = [partial(lead, lease, *alone), letters.watch]
     if settings.relay:
         tasks.append(Relay(SERVICE, dsn, public_log, client).run)
 
@@ -107,8 +121,9 @@ async def run(settings: Settings) -> None:
         metering.close()
         lease.release()
 
+    broker = answering(metering, streaming, public_log, clock, url, settings.event_window())
     server = serve(
-        brokers=[answering(metering, streaming, public_log, clock, url, settings.event_window())],
+        brokers=[answer_for(letters, broker)],
         client=client,
         host=settings.http_host,
         port=settings.http_port,
@@ -123,6 +138,7 @@ def make_tables(metering: Metering, public_log: PublicLog) -> None:
     """What the event store does not make itself."""
     public_log.create_tables()
     Positions(metering).create_tables()
+    metering.audit.create_tables()
     datastore = _recorder(metering).datastore
     with datastore.get_connection() as connection:
         create_tables(connection, datastore.schema)

@@ -7,14 +7,15 @@ from typing import ClassVar, Protocol
 from eventsourcing.utils import EnvType
 
 from services.metering.domain.usage import Span, Usage, UsageBatch
+from shared.audit import Audit
 from shared.store import Effect, EventSourced
 
 
 class Projection(Protocol):
     """Tables that are kept equal to a fold of all usage."""
 
-    def effects(self, usage: Usage) -> Sequence[Effect]:
-        """What adds this usage to the tables, in the transaction that stores it."""
+    def effects(self, span: Span, usage: Usage, now: datetime) -> Sequence[Effect]:
+        """What adds usage that is recorded now to the tables, in the transaction that stores it."""
         ...
 
 
@@ -31,10 +32,11 @@ class Metering(EventSourced):
     def __init__(self, projection: Projection, env: EnvType | None = None) -> None:
         super().__init__(env)
         self._projection = projection
+        self.audit = Audit(self.name, self.recorder)
 
     def record(self, span: Span, usage: Usage, now: datetime, done: Effect) -> None:
         """Store a batch, add it to the projections and say `done`: all of it or nothing."""
         batch = UsageBatch.record(span, usage, now)
         # `done` first: of two processes that got the same entries, the second waits, and gives up.
-        self.save(batch, effects=[done, *self._projection.effects(usage)])
+        self.save(batch, effects=[done, *self._projection.effects(span, usage, now)])
         self.forget(batch.id)

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from contracts.message import LogEntry
+from contracts.signer import SessionClosed, TicketRecovered
 from services.quota.alarms import see_recipients, see_spend
 from services.quota.domain.budget import Budget
 from services.quota.domain.key_watch import KeyWatch
@@ -23,7 +25,7 @@ class Spends:
         self._by_account: dict[str, dict[str, Wei]] = {}
         self._by_payer: dict[str, dict[str, Wei]] = {}
         self._payer_of: dict[str, str] = {}
-        self._paid: set[tuple[str, str, str]] = set()  # account, session and recipient
+        self._paid: set[tuple[str, str, str, str]] = set()  # account, session, recipient, key or ""
         self._at: datetime | None = None
 
     def may_take(self, at: datetime) -> bool:
@@ -41,7 +43,7 @@ class Spends:
         made = str(int(payment["creation_round"]))
         rounds[made] = Wei(rounds.get(made, 0) + cost)
         self._payer_of[session_id] = payer
-        self._paid.add((account_id, session_id, recipient))
+        self._paid.add((account_id, session_id, recipient, str(payment.get("key_id", ""))))
         self._at = at
 
     def book(self, work: Work) -> None:
@@ -66,12 +68,13 @@ class Spends:
             work.pool(payer).spend(costs, Wei(released[payer]), self._at)
 
     def _recipients_by_key(self, work: Work) -> Mapping[Scope, set[str]]:
-        """Whose key a session is, its last allowance says."""
+        """Where a payment does not tell whose key it is of, its session's last allowance does."""
         found: dict[Scope, set[str]] = defaultdict(set)
-        for account_id, session_id, recipient in self._paid:
+        for account_id, session_id, recipient, told in self._paid:
             session = work.budget(account_id).sessions.get(session_id)
-            if session is not None:
-                found[Scope(account_id, key_id=session["key_id"])].add(recipient)
+            key_id = told or (session["key_id"] if session is not None else None)
+            if key_id is not None:
+                found[Scope(account_id, key_id=key_id)].add(recipient)
         return found
 
     def _narrow_ids(self, work: Work, keys: Iterable[Scope]) -> Iterator[UUID]:
@@ -83,6 +86,24 @@ class Spends:
             for session_id in sessions:
                 for scope in budget.counting(session_id):
                     yield from ids_of(scope)
+
+
+def book_late(work: Work, entry: LogEntry) -> None:
+    """Book an entry that was buried, whatever was booked since.
+
+    A session that closed has given back all it held: a payment of before is spent, and nobody holds it
+    any more. A closing frees what no later one has freed.
+    """
+    account_id, session_id = str(entry.event["account_id"]), str(entry.event["session_id"])
+    ended = work.budget(account_id).ended
+    if entry.subject == SessionClosed.subject:
+        closed = SessionClosed.model_validate(entry.event)
+        if closed.ask_number > ended.get(session_id, 0):
+            work.free(closed, entry.at)
+        return
+    spends = Spends(recovered=entry.subject == TicketRecovered.subject or session_id in ended)
+    spends.add(entry.event, entry.at)
+    spends.book(work)
 
 
 def record(

@@ -53,6 +53,7 @@ CHANGING = re.compile(rf'("(?:{"|".join(CHANGING_FIELDS)})":)"[^"]*"')
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 MADE_UP_SECRET = "a" * 38
 MADE_UP_TOKEN = "0123456789Ab"  # tokens are nobody's but their account's: any id is taken
+LETTER = "metering-record-usage:1:3"  # letters are the house's, and nobody else is told of them
 LEASE_SECONDS = 3600
 ESTIMATE_WEI = 2500  # of a first payment that another signer tells of
 
@@ -133,8 +134,17 @@ def usage(names: Names, mine: Account) -> list[Call]:
     places = cursor(names.account_id, names.user_id)
     own = f"/v1/accounts/{mine.account_id}/usage"
     foreign = f"/v1/accounts/{names.account_id}/usage"
+    metered = {"meter": "tickets", "group_by": ["key", "user"], "key_id": names.key_id}
     return [
         *of_account(names, mine, "/usage"),
+        Call("GET", query(foreign, **metered)),
+        Call("GET", query(own, **metered, user_id=names.user_id), answers_own=True),
+        Call("GET", query(own, meter="tickets", filter=f"account:{names.account_id}"), answers_own=True),
+        Call(
+            "GET",
+            query(own, meter="tickets", group_by="user", cursor=cursor(names.user_id)),
+            answers_own=True,
+        ),
         Call("GET", query(foreign, **sums)),
         Call("GET", query(own, **sums), answers_own=True),
         Call("GET", query(own, **sums, cursor=places, limit=1), answers_own=True),
@@ -296,6 +306,11 @@ CASES: Cases = {
     "list_stops": lambda names, _: pages("/v1/stops", cursor(f"account:{names.account_id}")),
     "set_stops": lambda names, _: [Call("POST", "/v1/stops", stop(names))],
     "lift_stops": lambda names, _: [Call("POST", "/v1/stops/lift", stop(names))],
+    "list_dead_letters": lambda *_: pages("/v1/dead-letters", cursor(LETTER)),
+    "read_dead_letter": lambda *_: [Call("GET", f"/v1/dead-letters/{LETTER}")],
+    "redrive_dead_letter": lambda *_: [
+        Call("POST", f"/v1/dead-letters/{LETTER}/redrive", {"reason": "mended"})
+    ],
     "read_audit": lambda names, _: pages(query("/v1/audit", account_id=names.account_id)),
     "authorize_stream": authorize_stream,
     "authorize_payment": lambda *_: [Call("POST", "/authorize", {"headers": {}, "state": {}})],
@@ -310,6 +325,11 @@ CASES: Cases = {
     "list_meters": lambda *_: [Call("GET", "/v1/meters")],
     "define_meter": lambda *_: [Call("PUT", "/v1/meters/mine", {"event_type": "a", "aggregation": "count"})],
     "retire_meter": lambda *_: [Call("DELETE", "/v1/meters/mine")],
+    "close_usage": change(
+        "POST",
+        "/v1/accounts/{account_id}/usage/close",
+        {"until": "2026-01-01T00:00:00Z", "reason": "customer_request"},
+    ),
     "read_me": lambda names, _: [
         Call("GET", "/v1/me", answers_own=True),
         Call("GET", query("/v1/me", account=names.account_id), answers_own=True),
@@ -323,6 +343,7 @@ CASES: Cases = {
     "query_usage": lambda names, _: [
         Call("GET", "/v1/usage"),
         Call("GET", query("/v1/usage", group_by="account", user_id=names.user_id)),
+        Call("GET", query("/v1/usage", meter="tickets", account=names.account_id)),
         *pages("/v1/usage", cursor()),
     ],
 }
@@ -330,6 +351,7 @@ PAYMENT = "generate_a_payment"
 # What a user's key is answered with, where it is not 403; of another's user it may do none of these.
 TO_USERS_KEYS = {
     "read_me": {200},
+    "query_account_usage": {200, 403, 404},  # its own user's
     "discover_orchestrators": {200},
     "sign_our_address": {200},
     "begin_stream": {403, 404},

@@ -15,6 +15,13 @@ import pytest
 
 from contracts.accounts import IDENTITIES
 from contracts.audit import ReadAudit, read_audit_subject
+from contracts.dead_letters import (
+    LETTER_SERVICES,
+    ListDeadLetters,
+    ReadDeadLetter,
+    RedriveDeadLetters,
+    letters_subject,
+)
 from contracts.deposit_watcher import CHAIN
 from contracts.discovery import ORCHESTRATORS
 from contracts.generate import MODULES, messages_of
@@ -61,19 +68,28 @@ COMMANDS = {
     "cmd.accounts.rotate_hook.v1": "cli edge",
     "cmd.accounts.set_payer.v1": "cli edge",
     "cmd.accounts.suspend_account.v1": "cli edge",
+    "cmd.deposit_watcher.list_dead_letters.v1": "cli edge",
+    "cmd.deposit_watcher.read_dead_letter.v1": "cli edge",
     "cmd.deposit_watcher.read_log.v1": "quota",
     "cmd.deposit_watcher.read_redemptions.v1": "cli edge",
+    "cmd.deposit_watcher.redrive_dead_letters.v1": "cli edge",
     "cmd.metering.assign_stream.v1": "edge",
     "cmd.metering.define_meter.v1": "cli edge",
     "cmd.metering.list_meters.v1": "cli edge",
+    "cmd.metering.close_usage.v1": "cli edge",
+    "cmd.metering.list_dead_letters.v1": "cli edge",
     "cmd.metering.list_sessions.v1": "cli edge",
     "cmd.metering.list_streams.v1": "edge",
+    "cmd.metering.query_meter.v1": "cli edge",
     "cmd.metering.query_usage.v1": "cli edge",
+    "cmd.metering.read_audit.v1": "cli edge",
+    "cmd.metering.read_dead_letter.v1": "cli edge",
     "cmd.metering.read_log.v1": "edge",
-    "cmd.metering.read_stream.v1": "edge",
+    "cmd.metering.read_stream.v1": "cli edge",
     "cmd.metering.record_deliveries.v1": "edge",
     "cmd.metering.record_usage_events.v1": "cli edge",
     "cmd.metering.retire_meter.v1": "cli edge",
+    "cmd.metering.redrive_dead_letters.v1": "cli edge",
     "cmd.quota.assign_plan.v1": "cli edge",
     "cmd.quota.authorize_payment.v1": "edge",
     "cmd.quota.beat_stream.v1": "edge",
@@ -83,6 +99,7 @@ COMMANDS = {
     "cmd.quota.grant_allowances.v1": "edge signer",
     "cmd.quota.grant_credit.v1": "cli edge",
     "cmd.quota.lift_stops.v1": "cli edge",
+    "cmd.quota.list_dead_letters.v1": "cli edge",
     "cmd.quota.list_plans.v1": "cli edge",
     "cmd.quota.list_pools.v1": "cli edge",
     "cmd.quota.list_stops.v1": "cli edge",
@@ -90,10 +107,12 @@ COMMANDS = {
     "cmd.quota.read_audit.v1": "cli edge",
     "cmd.quota.read_budget.v1": "edge",
     "cmd.quota.read_credit.v1": "cli edge",
+    "cmd.quota.read_dead_letter.v1": "cli edge",
     "cmd.quota.read_key_activity.v1": "cli edge",
     "cmd.quota.read_limits.v1": "cli edge",
     "cmd.quota.read_log.v1": "edge metering",
     "cmd.quota.read_pool.v1": "cli edge",
+    "cmd.quota.redrive_dead_letters.v1": "cli edge",
     "cmd.quota.report_networks.v1": "edge",
     "cmd.quota.set_limits.v1": "cli edge",
     "cmd.quota.set_plan.v1": "cli edge",
@@ -248,12 +267,15 @@ def witness(provisioned: infra.Nats) -> Iterator[Line]:
 
 
 def test_the_tables_know_all_there_is() -> None:
+    of_several = (ListDeadLetters, ReadDeadLetter, RedriveDeadLetters)
     commands = _subjects(Command) - {ReadLog.subject, ReadAudit.subject, GeneratePayments.subject}
+    commands -= {command.subject for command in of_several}
+    letters = {letters_subject(service, each) for service in LETTER_SERVICES for each in of_several}
     logs = {read_log_subject(publisher) for publisher in PUBLISHERS}
-    audits = {read_audit_subject(service) for service in ("accounts", "quota")}
+    audits = {read_audit_subject(service) for service in ("accounts", "quota", "metering")}
     partitions = {f"{GeneratePayments.subject}.{partition}" for partition in (0, 7)}
 
-    assert set(COMMANDS) == commands | logs | audits | partitions
+    assert set(COMMANDS) == commands | logs | audits | letters | partitions
     assert {bucket: owner for bucket, (owner, _) in BUCKETS.items()} == BUCKET_OWNERS
     assert set(READERS) == {(stream_of(each.publisher), each.durable) for each in CONSUMERS}
 

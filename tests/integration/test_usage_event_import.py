@@ -1,10 +1,12 @@
 """Pushed usage through metering as a process: whatever kills it in mid-import, totals are exact."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import batched
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -12,15 +14,25 @@ import pytest
 from contracts.meters import DefineMeter, ListMeters, MeterPage, MeterView, RetireMeter
 from contracts.usage_events import EventOutcome, RecordUsageEvents, UsageEvent, UsageEventsAnswered
 from shared.bus import CommandRefusedError, ServiceUnavailableError, ask
-from tests.integration.test_streams import NATS_USERS, World, world
-
-__all__ = ["NATS_USERS", "world"]  # pytest finds them here
+from tests import infra
+from tests.integration.stream_world import STREAM_USERS, World, stream_world
+from tilt.slot import Slot
 
 pytestmark = pytest.mark.anyio
+
+NATS_USERS = STREAM_USERS
 
 EVENTS = 2_000
 LIVES = 3
 SECONDS = 60
+
+
+@pytest.fixture
+async def world(
+    database: Callable[..., infra.Database], nats: infra.Nats, slot: Slot, directory: Path
+) -> AsyncIterator[World]:
+    async with stream_world(database("metering"), nats, slot, directory) as made:
+        yield made
 
 
 def events(now: datetime) -> list[UsageEvent]:

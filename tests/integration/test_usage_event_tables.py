@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import count
 from typing import Any
 
@@ -320,7 +321,8 @@ def test_meters_that_change_meanwhile_count_what_is_recorded_after_them(
 def test_hours_that_are_closed_before_the_commit_do_not_change(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    until, closed = NOW.replace(minute=0) - timedelta(hours=1), []
+    until = NOW.replace(minute=0) - timedelta(hours=1)
+    closed: list[datetime] = []
     read = store.usage_events._first_open  # noqa: SLF001
 
     def closing_meanwhile(accounts: list[str]) -> dict[str, int]:
@@ -423,4 +425,23 @@ def test_any_order_split_and_repetition_give_the_same_tables(
     again = _recorded(store, data, _interleaved(data, history))
 
     assert again == first
+    assert _totals(first) == _totals_of(history)
     assert store.differing() == {}
+
+
+def _totals(tables: list[Any]) -> dict[str, Decimal]:
+    totals: dict[str, Decimal] = {}
+    for account, meter, *_, amount in tables[0]:
+        if meter == "total":
+            totals[account] = totals.get(account, Decimal(0)) + amount
+    return {account: total for account, total in totals.items() if total}
+
+
+def _totals_of(history: Sequence[Sequence[Arrival]]) -> dict[str, Decimal]:
+    """What the last word on each record says."""
+    totals: dict[str, Decimal] = {}
+    for said in history:
+        last = said[-1]
+        number = Decimal(int((last.data or {}).get("n", 0))) / BILLION
+        totals[last.account_id] = totals.get(last.account_id, Decimal(0)) + number
+    return {account: total for account, total in totals.items() if total}

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from fractions import Fraction
 from math import floor
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.domain import Aggregate, event
@@ -22,15 +22,20 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 HOUR_MICROSECONDS = 3_600_000_000
 SCALE_BITS = 256
+NOBODY_TOLD = ("", "")  # key and capability of old batches
 
 # The rows of a batch. `at` is in microseconds after the batch's first entry, no user or stream is "".
-type Who = tuple[str, str, str, str, str, str]  # account, user, session, job type, app, recipient
+# account, user, session, job type, app, recipient; key and capability, which old batches do not tell
+type Who = tuple[str, ...]
 type Price = tuple[int, int, int]  # EV of a ticket in wei over CERTAIN, price per unit, pixels per unit
 # position after the batch's first, at, index of who, index of price, tickets, cost, units
 type Payment = tuple[int, int, int, int, int, int, int]
-# at, account, user, session, job type, app, orchestrator, stream
-type Opening = tuple[int, str, str, str, str, str, str, str]
+# at, account, user, session, job type, app, orchestrator, stream; key and capability as above
+type Opening = (
+    tuple[int, str, str, str, str, str, str, str] | tuple[int, str, str, str, str, str, str, str, str, str]
+)
 type Closing = tuple[int, int, str, str]  # position after the batch's first, at, account, session
+type Refusal = tuple[int, str, str, int, str]  # at, account, session, status, reason
 
 
 class Usage(TypedDict):
@@ -42,6 +47,7 @@ class Usage(TypedDict):
     payments: Sequence[Payment]
     opened: Sequence[Opening]
     closed: Sequence[Closing]
+    refused: NotRequired[Sequence[Refusal]]
 
 
 class Span(NamedTuple):
@@ -51,6 +57,11 @@ class Span(NamedTuple):
     epoch: int
     first: int
     last: int
+
+    @property
+    def place(self) -> int:
+        """Where it begins among all entries of its publisher, of whichever epoch."""
+        return (self.epoch << 63) + self.first
 
 
 class UsageBatch(Aggregate):
@@ -70,6 +81,10 @@ class UsageBatch(Aggregate):
         records: int
         cost: Wei
         usage: Usage
+
+        @property
+        def span(self) -> Span:
+            return Span(self.publisher, self.epoch, self.first, self.last)
 
     @staticmethod
     def create_id(publisher: str, epoch: int, first: int) -> UUID:
@@ -103,21 +118,29 @@ class Hour(NamedTuple):
 
     account_id: str
     user_id: str
+    key_id: str
     job_type: str
     app: str
-    recipient: str
+    capability: str
+    recipient: str  # "" of openings, which name none: no payment shares their rows
     hour: int  # hours since 1970
     fee_denominator: int
 
 
 class Sums(NamedTuple):
-    """Exact sums: EV in wei is `ev_numerator` / CERTAIN, the fee its numerator / denominator."""
+    """Exact sums: EV in wei is `ev_numerator` / CERTAIN, the fee its numerator / denominator.
+
+    `units` are seconds of live jobs, pixels of lv2v jobs and of those without a type, else calls.
+    `sessions` are those opened.
+    """
 
     payments: int
     tickets: int
     cost: int
     ev_numerator: int
     fee_numerator: int
+    units: int
+    sessions: int
 
 
 class SessionFacts(NamedTuple):
@@ -140,7 +163,7 @@ class ToldBy(IntEnum):
 
 
 class SessionChange:
-    """What a batch tells about one payment session."""
+    """What a batch tells about one payment session. Positions are after the batch's first."""
 
     def __init__(self, at: int) -> None:
         self.first_at = at
@@ -148,12 +171,14 @@ class SessionChange:
         self.facts = NOTHING_KNOWN
         self.told_by = ToldBy.CLOSING
         self.payments = self.tickets = self.cost = 0
-        self._paid_position = self._closed_position = -1
+        self.first_paid: tuple[int, int] | None = None  # position and cost
+        self.paid_position = self.closed_position = -1
+        self.paid_at: int | None = None  # the latest
 
     @property
     def closed(self) -> bool:
         """Nothing was paid after the last closing; a payment opens a session again."""
-        return self._closed_position > self._paid_position
+        return self.closed_position > self.paid_position
 
     def seen(self, at: int) -> None:
         self.first_at = min(self.first_at, at)
@@ -163,14 +188,17 @@ class SessionChange:
         if told_by > self.told_by:
             self.facts, self.told_by = facts, told_by
 
-    def paid(self, position: int, tickets: int, cost: int) -> None:
+    def paid(self, position: int, at: int, tickets: int, cost: int) -> None:
         self.payments += 1
         self.tickets += tickets
         self.cost += cost
-        self._paid_position = position
+        self.paid_position = position
+        self.paid_at = max(self.paid_at or at, at)
+        if self.first_paid is None:
+            self.first_paid = position, cost
 
     def close(self, position: int) -> None:
-        self._closed_position = position
+        self.closed_position = position
 
 
 def rollup(usage: Usage) -> dict[Hour, Sums]:
@@ -187,14 +215,30 @@ def rollup(usage: Usage) -> dict[Hour, Sums]:
             group[1] += tickets
             group[2] += cost
             group[3] += units
-    sums: dict[Hour, Sums] = {}
+    sums = _openings(usage)
     for (who, price, hour), (payments, tickets, cost, units) in groups.items():
-        account, user, _, job_type, app, recipient = usage["who"][who]
+        account, user, _, job_type, app, recipient, *use = usage["who"][who]
         ev, price_per_unit, pixels_per_unit = usage["prices"][price]
-        by = Hour(account, user, job_type, app, recipient, hour, pixels_per_unit)
-        added = Sums(payments, tickets, cost, tickets * ev, units * price_per_unit)
+        key_id, capability = use or NOBODY_TOLD
+        by = Hour(account, user, key_id, job_type, app, capability, recipient, hour, pixels_per_unit)
+        added = Sums(payments, tickets, cost, tickets * ev, units * price_per_unit, units, 0)
         sums[by] = add(sums[by], added) if by in sums else added
     return sums
+
+
+def _openings(usage: Usage) -> dict[Hour, Sums]:
+    sums: dict[Hour, Sums] = {}
+    one = Sums(0, 0, 0, 0, 0, 0, 1)
+    for at, account, user, _, job_type, app, _, _, *use in usage["opened"]:
+        key_id, capability = use or NOBODY_TOLD
+        hour = (usage["at"] + at) // HOUR_MICROSECONDS
+        by = Hour(account, user, key_id, job_type, app, capability, "", hour, 1)
+        sums[by] = add(sums[by], one) if by in sums else one
+    return sums
+
+
+def accounts_of(usage: Usage) -> set[str]:
+    return {who[0] for who in usage["who"]} | {opening[1] for opening in usage["opened"]}
 
 
 def add(one: Sums, other: Sums) -> Sums:
@@ -204,7 +248,7 @@ def add(one: Sums, other: Sums) -> Sums:
 def session_changes(usage: Usage) -> dict[tuple[str, str], SessionChange]:
     """What a batch changes in the sessions it mentions, by account and session."""
     changes: dict[tuple[str, str], SessionChange] = {}
-    for at, account, user, session, job_type, app, orchestrator, stream in usage["opened"]:
+    for at, account, user, session, job_type, app, orchestrator, stream, *_ in usage["opened"]:
         change = _change(changes, (account, session), usage["at"] + at)
         change.learn(SessionFacts(user, job_type, app, orchestrator, stream), ToldBy.OPENING)
     _pay(usage, changes)
@@ -219,11 +263,11 @@ def _pay(usage: Usage, changes: dict[tuple[str, str], SessionChange]) -> None:
     for position, at, who, _, tickets, cost, _ in usage["payments"]:
         change = by_who[who]
         if change is None:
-            account, user, session, job_type, app, _ = usage["who"][who]
+            account, user, session, job_type, app, *_ = usage["who"][who]
             change = by_who[who] = _change(changes, (account, session), start + at)
             change.learn(SessionFacts(user, job_type, app, "", ""), ToldBy.PAYMENT)
         change.seen(start + at)
-        change.paid(position, tickets, cost)
+        change.paid(position, start + at, tickets, cost)
 
 
 def _change(changes: dict[tuple[str, str], SessionChange], key: tuple[str, str], at: int) -> SessionChange:
@@ -232,6 +276,11 @@ def _change(changes: dict[tuple[str, str], SessionChange], key: tuple[str, str],
         change = changes[key] = SessionChange(at)
     change.seen(at)
     return change
+
+
+def late_hour(recorded_at: datetime) -> int:
+    """What lies in hours before this one comes late: its hour was over for more than an hour."""
+    return (recorded_at - EPOCH) // timedelta(hours=1) - 1
 
 
 def moment(microseconds: int) -> datetime:
