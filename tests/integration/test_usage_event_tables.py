@@ -18,6 +18,7 @@ from psycopg.sql import Identifier
 
 from services.metering.app import make_tables, pushed
 from services.metering.application import Metering
+from services.metering.closing import Closing
 from services.metering.closings import TABLE, Closings
 from services.metering.domain.counting import BILLION, Value
 from services.metering.domain.meters import Counting, Meter
@@ -27,7 +28,7 @@ from services.metering.projections import usage_tables
 from services.metering.replay import replay
 from services.metering.usage_events import Arrival, Outcome, UsageEvents, Window
 from shared.log import PublicLog
-from shared.store import ThinRecorder, postgres_env
+from shared.store import postgres_env
 from tests import infra
 
 NOW = datetime(2031, 5, 17, 12, 30, tzinfo=UTC)
@@ -57,11 +58,8 @@ class Store:
         self.meters.define(meter, actor="admin:1", now=NOW)
 
     def close(self, account_id: str, until: datetime) -> None:
-        closings = Closings(Identifier("metering", TABLE))
-        recorder = self.metering.recorder
-        assert isinstance(recorder, ThinRecorder)
-        with recorder.datastore.get_connection() as connection, connection.transaction():
-            closings.close(connection.cursor(), account_id, until)
+        closing = Closing(self.metering, Closings(Identifier("metering", TABLE)))
+        closing.close(account_id, until, actor="admin:1", reason="billed", now=NOW)
 
     def rows(self, table: str, where: str = "true") -> list[tuple[Any, ...]]:
         with psycopg.connect(self.dsn) as connection:
