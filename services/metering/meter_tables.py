@@ -26,8 +26,8 @@ TABLES = ("meters", "meter_hourly", "meter_values", "event_keys", "event_correct
 # A user or group that is not told is the empty text, so that keys have no nulls in them.
 CREATE_METER_TABLES = """
 CREATE TABLE IF NOT EXISTS {schema}.meters (
-    name text PRIMARY KEY, event_type text NOT NULL, aggregation text NOT NULL, value text NOT NULL,
-    group_by text[] NOT NULL, filter jsonb NOT NULL, defined_at timestamptz NOT NULL,
+    name text PRIMARY KEY, event_type text NOT NULL, aggregation text NOT NULL, value text,
+    group_by text[] NOT NULL, filter jsonb, defined_at timestamptz NOT NULL,
     retired_at timestamptz);
 CREATE TABLE IF NOT EXISTS {schema}.meter_hourly (
     account_id text, meter text, hour timestamptz, of_hour timestamptz, user_id text, groups text[],
