@@ -25,6 +25,7 @@ class ListMeteredStreams(Command):
     unattributed: bool = False  # only those of which nobody said whose they are
     limit: int = Field(default=50, ge=1, le=500)
     after: str = ""  # the last one seen
+    user_id: str | None = None  # only this user's
 
 
 class ReadMeteredStream(Command):

@@ -14,6 +14,7 @@ from contracts.stops import STOPS
 
 DEAD_LETTERS = "DEAD_LETTERS"
 DEAD_SUBJECT = "dead"
+READER_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"  # of a reader's name
 NATS_VERSION_MIN = (2, 11)  # earlier servers silently ignore filter_subjects and message TTL
 
 PUBLISHERS = ("accounts", "quota", "signer", "metering", "deposit_watcher")
@@ -68,6 +69,7 @@ COMMANDS = {
         "cmd.quota.>",
         "cmd.signer.>",
         "cmd.metering.>",
+        "cmd.deposit_watcher.read_log.v1",
         "cmd.deposit_watcher.read_redemptions.v1",
         "cmd.deposit_watcher.list_dead_letters.v1",
         "cmd.deposit_watcher.read_dead_letter.v1",
@@ -133,6 +135,7 @@ COMMANDS = {
         "cmd.quota.void_credit.v1",
         "cmd.signer.read_session.v1",
         "cmd.signer.sign_orchestrator_info.v1",
+        *map(read_log_subject, PUBLISHERS),
     ),
 }
 
@@ -173,6 +176,22 @@ def permissions_of(service: str) -> Permissions:
 def inbox_of(service: str) -> str:
     """Each user has its own reply subjects, so that no service hears another's replies."""
     return f"_INBOX_{service}"
+
+
+def reader_user(name: str) -> str:
+    """The NATS user of an outsider who reads the log, and the name of its durable consumers."""
+    return f"reader-{name}"
+
+
+def reader_consumers(name: str) -> tuple[Consumer, ...]:
+    """One on each publisher's stream: whoever reads the log may read all of it."""
+    return tuple(Consumer("reader", publisher, name) for publisher in PUBLISHERS)
+
+
+def reader_permissions(name: str) -> Permissions:
+    """Read, and nothing else: it answers nobody, makes nothing, and hears only what was meant for it."""
+    publish = [subject for consumer in reader_consumers(name) for subject in _consume(consumer)]
+    return Permissions(tuple(publish), (inbox_of(reader_user(name)) + ".>",), responds=False)
 
 
 def _consume(consumer: Consumer) -> list[str]:

@@ -73,4 +73,6 @@ def public_of(stored: object) -> Event | None:
         to_position=stored.last,
         records=stored.records,
         cost=stored.cost,
+        publisher=stored.publisher,
+        from_epoch=stored.epoch,
     )

@@ -26,6 +26,7 @@ from services.metering.streaming import StreamNotFound
 SESSIONS_SHOWN = 100
 PAGE: LiteralString = """
 SELECT * FROM {streams} WHERE account_id = %(account_id)s AND (NOT %(unattributed)s OR user_id = '')
+    AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s)
     AND (%(after)s = '' OR (opened_at, stream_id) < (%(opened_at)s::timestamptz, %(after)s))
 ORDER BY opened_at DESC, stream_id DESC LIMIT %(limit)s
 """

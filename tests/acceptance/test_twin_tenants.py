@@ -312,6 +312,10 @@ CASES: Cases = {
         Call("POST", f"/v1/dead-letters/{LETTER}/redrive", {"reason": "mended"})
     ],
     "read_audit": lambda names, _: pages(query("/v1/audit", account_id=names.account_id)),
+    "read_events": lambda names, _: [
+        Call("GET", query("/v1/events", account=names.account_id)),
+        Call("GET", query("/v1/events", account=names.account_id, after="now", format="cloudevents")),
+    ],
     "authorize_stream": authorize_stream,
     "authorize_payment": lambda *_: [Call("POST", "/authorize", {"headers": {}, "state": {}})],
     "set_payer": change("PUT", "/v1/accounts/{account_id}/payer", {"payer": "0x" + "12" * 20}),

@@ -82,7 +82,9 @@ async def test_the_map_tells_whose_a_stream_is_and_an_assignment_moves_it(world:
         assigned = await ask(world.edge, assign, MeteredStreamView)
 
         listed = await world.listed()
+        nobodys, bobs = await world.listed(user_id="cid"), await world.listed(user_id="bob")
 
+    assert (nobodys, bobs) == ([], listed)
     assert [stream.stream_id for stream in unattributed] == ["stream-1"]
     assert (mapped.stream.user_from, mapped.stream.app, mapped.stream.elapsed_ms) == (
         "streams",

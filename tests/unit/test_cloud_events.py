@@ -1,147 +1,124 @@
-"""CloudEvents are read as usage: exact numbers, and for all else an error that names the field."""
+"""The log as CloudEvents: a payment has go-livepeer's keys, types and roundings."""
 
 import json
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
 
-from contracts.cloud_events import BadEvent, BadJson, identity_of, read_event, read_json
+from contracts.public_log import PublicEvent, told
+from contracts.signer import TicketRecovered
+from shared.cloud_events import batch, cloud_event
+from tests.public_logs import START, FakeLog, closed, paid
 
-EVENT = {"specversion": "1.0", "id": "1", "source": "app", "type": "used"}
+# Protocol §8.3, with the type that Go's JSON has.
+KEYS = {
+    "app": str, "auth_id": str, "billable_secs": float, "computed_fee": str, "cost": str,
+    "current_time": str, "current_time_unix": int, "manifest_id": str, "num_tickets": int,
+    "orch_address": str, "orch_url": str, "pipeline": str, "pixels": int, "pm_session_id": str,
+    "previous_time": str, "previous_time_unix": int, "request_id": str, "sequence_number": int,
+    "session_balance": str, "session_id": str, "session_status": str,
+}  # fmt: skip
 
 
-def read(text: str = "", *, user_id: str | None = None, **told: Any) -> Any:
-    return read_event(read_json(text or json.dumps({**EVENT, **told})), "acme", user_id=user_id)
+def signed(**changes: Any) -> PublicEvent:
+    return told("signer", FakeLog("signer").tell(paid(**changes), at=START + timedelta(microseconds=120_000)))
 
 
-def with_data(text: str) -> str:
-    return json.dumps(EVENT)[:-1] + f', "data": {text}}}'
+def data(**changes: Any) -> dict[str, Any]:
+    found: dict[str, Any] = cloud_event(signed(**changes))["data"]
+    return found
 
 
-def test_attributes_and_data_are_read_and_others_ignored() -> None:
-    event = read(
-        subject="ann", time="2031-05-17T12:00:00+02:00", data={"fast": True, "of": "ä", "none": None}, other=7
+def test_a_payment_is_a_create_signed_ticket_of_its_account_and_user() -> None:
+    event = cloud_event(signed())
+
+    assert (event["type"], event["id"], event["subject"]) == (
+        "create_signed_ticket",
+        "signer:1:3",
+        "acme:ann",
     )
+    assert (event["specversion"], event["time"]) == ("1.0", "2031-05-17T08:00:00.12Z")
 
-    assert (event.account_id, event.source, event.event_id, event.type) == ("acme", "app", "1", "used")
-    assert (event.user_id, event.own_only, event.voids) == ("ann", False, False)
-    assert event.at == datetime(2031, 5, 17, 10, tzinfo=UTC)
-    assert (event.numbers, event.texts) == ({}, {"fast": True, "of": "ä"})
+
+def test_its_data_has_the_keys_and_types_of_go_livepeers_event_in_their_order() -> None:
+    assert list(data()) == sorted(KEYS)
+    assert {key: type(value) for key, value in data().items()} == KEYS
+
+
+def test_what_the_log_knows_is_told() -> None:
+    told_data = data()
+
+    assert told_data["auth_id"] == "acme:ann"
+    assert (told_data["num_tickets"], told_data["session_id"]) == (3, "5e" * 16)
+    assert told_data["orch_address"] == "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+    assert told_data["pm_session_id"] == "0x" + "cd" * 32
+    assert told_data["current_time"] == "2031-05-17T08:00:00.12Z"
+    assert told_data["current_time_unix"] == 1936771200120
 
 
 @pytest.mark.parametrize(
-    ("told", "read_as"),
+    ("units", "price", "pixels", "fee", "cost"),
     [
-        ("7", "7"),
-        ("-0.0", "0"),
-        ("1.50", "1.5"),
-        ("1e3", "1000"),
-        ("0.000000001", "0.000000001"),
-        ("907199254740993", "907199254740993"),
-        ("-999999999999999.999999999", "-999999999999999.999999999"),
-        ("123456789012345.1234567890000", "123456789012345.123456789"),
+        (1, 1, 2, "1", "0.5000000000"),  # half is rounded up
+        (1, 1, 3, "0", "0.3333333333"),
+        (7, 1_000_001, 2, "3500004", "500000.5000000000"),
+        (1, 2**62, 1, str(2**62), f"{2**62}.0000000000"),
     ],
 )
-def test_numbers_stay_exact(told: str, read_as: str) -> None:
-    assert read(with_data(f'{{"n": {told}}}')).numbers == {"n": read_as}
+def test_fee_and_price_are_rounded_as_go_rounds(
+    units: int, price: int, pixels: int, fee: str, cost: str
+) -> None:
+    found = data(units=units, price_per_unit=price, pixels_per_unit=pixels)
+
+    assert (found["computed_fee"], found["cost"]) == (fee, cost)
 
 
 @pytest.mark.parametrize(
-    "told", ["1000000000000000", "0.0000000001", "1e15", "-1e999999999", "1e-999999999", "9" * 4000]
-)
-def test_numbers_that_would_be_rounded_are_refused(told: str) -> None:
-    with pytest.raises(BadEvent, match="15 digits before and 9 after") as refused:
-        read(with_data(f'{{"n": {told}}}'))
-
-    assert refused.value.field == "data.n"
-
-
-@pytest.mark.parametrize(
-    ("told", "field"),
+    ("job_type", "units", "pipeline", "seconds", "pixels"),
     [
-        ({"id": None}, "id"),
-        ({"id": ""}, "id"),
-        ({"id": 7}, "id"),
-        ({"id": "x" * 129}, "id"),
-        ({"id": "\ud800"}, "id"),
-        ({"id": "lpch_0123456789ab_secret"}, "id"),
-        ({"source": "x" * 257}, "source"),
-        ({"source": "a\x00b"}, "source"),
-        ({"type": None}, "type"),
-        ({"specversion": "0.3"}, "specversion"),
-        ({"subject": "a b"}, "subject"),
-        ({"subject": "lpch_0123456789ab_secret"}, "subject"),
-        ({"time": 1772366400}, "time"),
-        ({"time": "1772366400"}, "time"),
-        ({"time": "2031-05-17T12:00:00"}, "time"),
-        ({"time": "2031-13-17T12:00:00Z"}, "time"),
-        ({"corrects": 7}, "corrects"),
-        ({"data": []}, "data"),
-        ({"data": "text"}, "data"),
-        ({"data": {"a b": 1}}, "data"),
-        ({"data": {f"n{number}": 1 for number in range(21)}}, "data"),
-        ({"data": {"n": []}}, "data.n"),
-        ({"data": {"n": {}}}, "data.n"),
-        ({"data": {"n": "x" * 257}}, "data.n"),
-        ({"data": {"n": "ä" * 129}}, "data.n"),
-        ({"data": {"n": "\ud800"}}, "data.n"),
-        ({"data": {"n": "a\nb"}}, "data.n"),
-        ({"data_base64": "AA=="}, "data_base64"),
+        ("live", 4, "live", 4.0, 0),
+        ("lv2v", 1_658_880_000, "live-video-to-video", 60.0, 1_658_880_000),
+        ("fixed", 1, "fixed", 0.0, 0),
+        ("", 99, "", 0.0, 0),
     ],
 )
-def test_what_is_wrong_is_told_with_its_field(told: dict[str, Any], field: str) -> None:
-    with pytest.raises(BadEvent) as refused:
-        read(**told)
+def test_seconds_and_pixels_are_of_the_job_type(
+    job_type: str, units: int, pipeline: str, seconds: float, pixels: int
+) -> None:
+    found = data(job_type=job_type, units=units)
 
-    assert refused.value.field == field
-    assert "lpch_0123456789ab" not in str(refused.value)
+    assert (found["pipeline"], found["billable_secs"], found["pixels"]) == (pipeline, seconds, pixels)
 
 
-def test_bounds_themselves_are_read() -> None:
-    event = read(
-        id="x" * 128,
-        source="s" * 256,
-        type="t" * 128,
-        data={f"n{number}": "x" * 256 for number in range(20)},
+def test_an_account_without_a_user_is_its_own_subject() -> None:
+    assert cloud_event(signed(user_id=None))["subject"] == "acme:"
+
+
+def test_a_payment_that_is_told_again_has_the_id_and_time_it_had_first() -> None:
+    lost_at = START - timedelta(hours=1)
+    again = TicketRecovered(**paid().model_dump(), lost_epoch=4, lost_position=9, happened_at=lost_at)
+
+    event = cloud_event(told("signer", FakeLog("signer").tell(again)))
+
+    assert (event["type"], event["id"], event["time"]) == (
+        "create_signed_ticket",
+        "signer:4:9",
+        "2031-05-17T07:00:00Z",
     )
 
-    assert (len(event.event_id), len(event.source), len(event.type), len(event.texts)) == (128, 256, 128, 20)
+
+def test_other_events_are_told_as_their_contracts_have_them() -> None:
+    event = cloud_event(told("signer", FakeLog("signer").tell(closed())))
+
+    assert (event["type"], event["subject"]) == ("clearinghouse.SessionClosed.v1", "acme")
+    assert event["data"] == closed().model_dump(mode="json")
 
 
-def test_a_users_key_books_to_this_user_only() -> None:
-    own = read(user_id="ann")
+def test_the_official_client_reads_them() -> None:
+    for event in batch([signed(), told("signer", FakeLog("signer").tell(closed()))]):
+        read = JSONFormat().read(CloudEvent, json.dumps(event).encode())
 
-    assert (own.user_id, own.own_only) == ("ann", True)
-    assert read(user_id="ann", subject="ann") == own
-    with pytest.raises(BadEvent) as refused:
-        read(user_id="ann", subject="bob")
-    assert (refused.value.field, refused.value.code) == ("subject", "subject_not_allowed")
-
-
-def test_a_correction_without_data_voids_and_one_with_empty_data_does_not() -> None:
-    assert read(corrects="0").voids
-    assert read(corrects="0", data=None).voids
-    assert not read(corrects="0", data={}).voids
-    assert not read().voids
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "nonsense", '{"n": NaN}', '{"n": 1' + "0" * 5000 + "}", "[" * 100_000, "\ufeff{}"]
-)
-def test_what_is_no_json_is_told(text: str) -> None:
-    with pytest.raises(BadJson):
-        read_json(text)
-
-
-@pytest.mark.parametrize("given", [[], "text", None, 7])
-def test_an_event_is_an_object(given: object) -> None:
-    with pytest.raises(BadEvent, match="object"):
-        read_event(given, "acme", user_id=None)
-
-
-def test_ids_are_told_back_where_they_can_be() -> None:
-    assert identity_of({"id": "1", "source": "app"}) == ("1", "app")
-    assert identity_of({"id": 7, "source": "x" * 257}) == (None, None)
-    assert identity_of({"id": "\ud800"}) == (None, None)
-    assert identity_of([]) == (None, None)
+        assert (read.get_id(), read.get_data()) == (event["id"], event["data"])

@@ -135,7 +135,7 @@ async def _push(
         if number % PAGE == PAGE - 1:
             await asyncio.sleep(0)
     events = [each for each in read if isinstance(each, UsageEvent)]
-    outcomes = iter(await parts.events.record(events, size) if events else [])
+    outcomes = iter(await parts.usage_events.record(events, size) if events else [])
     return [
         _refused(one, each) if isinstance(each, BadEvent) else _answer(each, next(outcomes))
         for one, each in zip(given, read, strict=True)

@@ -30,8 +30,10 @@ from services.edge.admission import Admission, Paces
 from services.edge.api import make_app
 from services.edge.auth import Authenticator
 from services.edge.caps import Pace
+from services.edge.console.sessions import ConsoleSessions
 from services.edge.delivery_line import DeliveryLine
 from services.edge.event_line import EventLine
+from services.edge.event_log import EventLog
 from services.edge.gate import Gate
 from services.edge.hook_book import HookBook
 from services.edge.networks import ClientAddresses, Networks
@@ -146,7 +148,7 @@ class Edge:
     def __post_init__(self) -> None:
         self.bus, self.gatherer = FakeBus(self.rules), FakeGatherer()
         self.deliveries = DeliveryLine(cast("Any", self.bus), **self.delivery_line)
-        self.events = EventLine(cast("Any", self.bus))
+        self.usage_events = EventLine(cast("Any", self.bus))
         self.tokens = (
             SessionTokens(self.token_keys, issuer=PUBLIC_URL, clock=self.clock) if self.token_keys else None
         )
@@ -164,6 +166,7 @@ class Edge:
         self.admission = Admission(
             authenticator, book, addresses, self.paces, sightings=self.sightings, clock=self.clock
         )
+        self.event_log = EventLog(cast("Any", self.bus))
         self._parts = Parts(
             client=cast("Any", self.bus),
             authenticator=authenticator,
@@ -173,13 +176,17 @@ class Edge:
             gatherer=cast("Any", self.gatherer),
             sightings=self.sightings,
             deliveries=self.deliveries,
-            events=self.events,
+            usage_events=self.usage_events,
             hooks=HookBook(self.identities, self.hook_keys),
             signatures=cast("Any", None),
             orchestrators=cast("Any", SimpleNamespace(find=lambda _: b"[]")),
             public_url=PUBLIC_URL,
+            events=self.event_log,
             hook_secrets=self.hook_secrets,
             clock=self.clock,
+            console=ConsoleSessions(self.token_keys, issuer=PUBLIC_URL, clock=self.clock)
+            if self.token_keys
+            else None,
         )
         self._gate = Gate(the_app(), the_app().state.wire)
 

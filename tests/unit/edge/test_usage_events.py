@@ -45,7 +45,7 @@ def edge_with(answer: Callable[[dict[str, Any]], Message] | None = outcomes) -> 
 
 @asynccontextmanager
 async def sending(edge: Edge) -> AsyncIterator[None]:
-    task = asyncio.create_task(edge.events.run())
+    task = asyncio.create_task(edge.usage_events.run())
     try:
         yield
     finally:
@@ -278,7 +278,7 @@ async def test_what_waits_too_long_or_is_too_much_is_answered_with_503(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     edge = edge_with()
-    edge.events._wait_seconds = 0.01  # noqa: SLF001
+    edge.usage_events._wait_seconds = 0.01  # noqa: SLF001
     key = edge.issue().text
 
     late = await edge.call("POST", PATH, credential=key, body=json.dumps([EVENT]), headers=HEADERS)
@@ -290,5 +290,5 @@ async def test_what_waits_too_long_or_is_too_much_is_answered_with_503(
 
 async def _until_waiting(edge: Edge, events: int) -> None:
     async with asyncio.timeout(10):
-        while edge.events._events < events:  # noqa: SLF001
+        while edge.usage_events._events < events:  # noqa: SLF001
             await asyncio.sleep(0)

@@ -36,7 +36,9 @@ def stored() -> Notification:
 def test_the_public_event_says_which_stretch_became_usage(metering: Metering, stored: Notification) -> None:
     event, at = MeteringOutbox(metering).to_public(stored)
 
-    assert event == UsageRecorded(from_position=3, to_position=9, records=1, cost=10**21 + 1)
+    assert event == UsageRecorded(
+        from_position=3, to_position=9, records=1, cost=10**21 + 1, publisher="signer", from_epoch=1
+    )
     assert at == datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 
