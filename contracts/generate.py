@@ -28,11 +28,13 @@ from contracts import (
     message,
     metered_streams,
     metering,
+    meters,
     public_log,
     quota,
     signer,
     stops,
     stream_starts,
+    usage_events,
     webhooks_in,
 )
 from contracts.message import CHECKSUM_HEADER, Command, Event, LogEntry, LogPage, Message, ReadLog
@@ -52,11 +54,13 @@ MODULES = (
     message,
     metered_streams,
     metering,
+    meters,
     public_log,
     quota,
     signer,
     stops,
     stream_starts,
+    usage_events,
     webhooks_in,
 )
 VERSION = "1.0.0"

@@ -35,12 +35,14 @@ from services.edge.routes import (
     me,
     metered_streams,
     metered_usage,
+    meters,
     plans,
     stops,
     streams,
     studio_hooks,
     tokens,
     usage,
+    usage_events,
     webhooks,
 )
 from services.edge.routes.access import unavailable
@@ -57,6 +59,8 @@ ROUTES = (
     metered_streams,
     metered_usage,
     usage,
+    usage_events,
+    meters,
     me,
     tokens,
     stops,

@@ -10,9 +10,12 @@ from contracts.message import Event
 from contracts.metered_streams import StreamAssigned, StreamClosed, StreamEnd
 from contracts.metering import UsageClosed, UsageRecorded
 from services.metering.application import Metering
+from services.metering.domain.meters import Meters
 from services.metering.domain.period import UsagePeriod
 from services.metering.domain.stream import Stream, moment_of
 from services.metering.domain.usage import UsageBatch
+from services.metering.domain.usage_events import UsageEventBatch
+from services.metering.usage_event_outbox import told_of_events
 
 
 class MeteringOutbox:
@@ -21,6 +24,9 @@ class MeteringOutbox:
         Stream.Assigned.TOPIC,
         UsagePeriod.Closed.TOPIC,
         Stream.Closed.TOPIC,
+        UsageEventBatch.Recorded.TOPIC,
+        Meters.Defined.TOPIC,
+        Meters.Retired.TOPIC,
     )
 
     def __init__(self, metering: Metering) -> None:
@@ -35,6 +41,8 @@ class MeteringOutbox:
 
 def public_of(stored: object) -> Event | None:
     """What is told of a stored event; None where nothing is."""
+    if isinstance(stored, UsageEventBatch.Recorded | Meters.Defined | Meters.Retired):
+        return told_of_events(stored)
     if isinstance(stored, Stream.Closed):
         return StreamClosed(
             account_id=stored.account_id,
