@@ -19,7 +19,7 @@ from services.metering.closings import CREATE_CLOSINGS
 from services.metering.domain.counting import Counted, HourSum
 from services.metering.domain.meters import Meters
 from services.metering.domain.usage import HOUR_MICROSECONDS, moment
-from services.metering.domain.usage_events import UsageEventBatch, corrections_of, key_of, records_of
+from services.metering.domain.usage_events import UsageEventBatch, corrections_of, key_of
 
 TABLES = ("meters", "meter_hourly", "meter_values", "event_keys", "event_corrections")
 
@@ -157,8 +157,9 @@ def tables_of(schema: str) -> MeterTables:
 
 
 def _key_rows(batch: UsageEventBatch.Recorded) -> Iterable[tuple[UUID, UUID, int]]:
-    told = [(each.source, each.event_id) for each in records_of(batch)]
-    told += [(each.source, each.event_id) for each in corrections_of(batch)]
+    usage, texts = batch.usage, batch.usage["texts"]
+    told = [(texts[source], event_id) for source, event_id, *_ in usage["records"]]
+    told += [(texts[source], event_id) for source, event_id, *_ in usage["corrections"]]
     for index, (source, event_id) in enumerate(told):
         yield key_of(batch.account_id, source, event_id), batch.originator_id, index
 

@@ -69,57 +69,74 @@ class Unfit(NamedTuple):
 
 
 class Counted:
-    """What the records of one account change, by row; `first_open` is its first open hour."""
+    """What the records of one account change, by row; `first_open` is its first open hour.
+
+    Counted for each record and meter: sums are lists in place, told as `hours`.
+    """
 
     def __init__(self, first_open: int) -> None:
-        self.hours: dict[HourKey, HourSum] = {}
+        self.sums: dict[HourKey, list[int]] = {}  # as HourSum
         self.values: dict[ValueKey, int] = {}
         self._first_open = first_open
 
+    @property
+    def hours(self) -> dict[HourKey, HourSum]:
+        return {key: HourSum(*added) for key, added in self.sums.items()}
+
     def add(self, counting: Counting, said: Said, sign: int) -> None:
         """Count a record, or with a sign of -1 take back what it counted."""
-        hour = said.at // HOUR_MICROSECONDS
-        self._sum(BUILT_IN, (said.event_type,), said, hour, HourSum(sign, sign * said.late, sign, 0))
+        hour, late = said.at // HOUR_MICROSECONDS, sign * said.late
+        self._sum(BUILT_IN, (said.event_type,), said.user_id, hour, sign, late, sign, 0)
         for meter in counting.of(said.event_type, said.since):
-            if passes(meter, said.data):
-                self._count(meter, said, hour, sign)
+            if not meter.filter or passes(meter, said.data):
+                self._count(meter, said, hour, sign, late)
 
     def merge(self, other: "Counted") -> None:
-        for key, added in other.hours.items():
-            self._add(key, added)
+        for key, added in other.sums.items():
+            self._add(key, *added)
         for value, records in other.values.items():
             self.values[value] = self.values.get(value, 0) + records
 
-    def _count(self, meter: Meter, said: Said, hour: int, sign: int) -> None:
-        groups = tuple(text_of(said.data.get(name)) for name in meter.group_by)
-        late, value = sign * said.late, said.data.get(meter.value, 0)
+    def _count(self, meter: Meter, said: Said, hour: int, sign: int, late: int) -> None:
+        name, user_id, data = meter.name, said.user_id, said.data
+        groups = tuple([text_of(data.get(group)) for group in meter.group_by])
+        value = data.get(meter.value, 0)
         match meter.aggregation:
             case Aggregation.COUNT:
-                self._sum(meter.name, groups, said, hour, HourSum(sign, late, sign, 0))
+                self._sum(name, groups, user_id, hour, sign, late, sign, 0)
             case Aggregation.SUM:
-                self._sum(meter.name, groups, said, hour, HourSum(sign, late, sign * int(value), PLACES))
+                self._sum(name, groups, user_id, hour, sign, late, sign * int(value), PLACES)
             case Aggregation.TIME:
-                self._sum(meter.name, groups, said, hour, HourSum(sign, late, 0, 3))
+                self._sum(name, groups, user_id, hour, sign, late, 0, 3)
                 for each, ms in pieces(said.at, int(value)).items():
-                    self._sum(meter.name, groups, said, each, HourSum(0, 0, sign * ms, 3))
+                    self._sum(name, groups, user_id, each, 0, 0, sign * ms, 3)
             case Aggregation.MAX | Aggregation.UNIQUE:
                 counts_in = max(hour, self._first_open)
-                key = ValueKey(meter.name, counts_in, hour, said.user_id, groups, text_of(value))
+                key = ValueKey(name, counts_in, hour, user_id, groups, text_of(value))
                 self.values[key] = self.values.get(key, 0) + sign
 
-    def _sum(self, meter: str, groups: tuple[str, ...], said: Said, of_hour: int, added: HourSum) -> None:
-        self._add(HourKey(meter, max(of_hour, self._first_open), of_hour, said.user_id, groups), added)
+    def _sum(
+        self,
+        meter: str,
+        groups: tuple[str, ...],
+        user_id: str,
+        of_hour: int,
+        records: int,
+        late: int,
+        amount: int,
+        places: int,
+    ) -> None:
+        counts_in = max(of_hour, self._first_open)
+        self._add(HourKey(meter, counts_in, of_hour, user_id, groups), records, late, amount, places)
 
-    def _add(self, key: HourKey, added: HourSum) -> None:
-        known = self.hours.get(key)
-        if known is not None:
-            added = HourSum(
-                known.records + added.records,
-                known.late + added.late,
-                known.amount + added.amount,
-                added.places,
-            )
-        self.hours[key] = added
+    def _add(self, key: HourKey, records: int, late: int, amount: int, places: int) -> None:
+        known = self.sums.get(key)
+        if known is None:
+            self.sums[key] = [records, late, amount, places]
+        else:
+            known[0] += records
+            known[1] += late
+            known[2] += amount
 
 
 def passes(meter: Meter, data: Data) -> bool:
