@@ -43,6 +43,7 @@ CONSUMERS = (
     Consumer("quota", "signer", "follow-spend"),
     Consumer("quota", "accounts", "follow-accounts"),
     Consumer("quota", "deposit_watcher", "follow-funds"),
+    Consumer("quota", "metering", "follow-tickets"),
     Consumer("deposit_watcher", "signer", "match-tickets"),
 )
 
@@ -92,6 +93,7 @@ COMMANDS = {
         "cmd.deposit_watcher.read_redemptions.v1",
         "cmd.metering.list_sessions.v1",
         "cmd.metering.query_usage.v1",
+        "cmd.metering.record_signed_tickets.v1",
         "cmd.quota.assign_plan.v1",
         "cmd.quota.end_stream.v1",
         "cmd.quota.end_token.v1",

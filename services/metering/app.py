@@ -12,13 +12,15 @@ from faststream.nats import NatsBroker
 from nats.aio.client import Client
 
 from contracts.streams import CONSUMERS
-from services.metering import deliveries, entries, handlers, stream_handlers
+from services.metering import deliveries, entries, handlers, signed_ticket_handlers, stream_handlers
 from services.metering.application import Metering
 from services.metering.handlers import SERVICE
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import create_tables, usage_tables
 from services.metering.queries import UsageQueries
 from services.metering.settings import Settings
+from services.metering.signed_ticket_tables import KnownTickets
+from services.metering.signed_tickets import SignedTickets
 from services.metering.stream_queries import StreamQueries
 from services.metering.stream_tables import StreamStore
 from services.metering.streaming import Streaming
@@ -58,10 +60,11 @@ def answering(
         "queries": UsageQueries(datastore),
         "stream_queries": StreamQueries(datastore),
         "streaming": streaming,
+        "signed_tickets": SignedTickets(metering, KnownTickets(datastore)),
         "public_log": public_log,
         "clock": clock,
     }
-    for router in (handlers.router, stream_handlers.router):
+    for router in (handlers.router, stream_handlers.router, signed_ticket_handlers.router):
         broker.include_router(router)
     for name, value in context.items():
         broker.context.set_global(name, value)
@@ -110,6 +113,7 @@ def make_tables(metering: Metering, public_log: PublicLog) -> None:
     with datastore.get_connection() as connection:
         create_tables(connection, datastore.schema)
     StreamStore(datastore).create_tables()
+    KnownTickets(datastore).create_table()
 
 
 def _recorder(metering: Metering) -> ThinRecorder:

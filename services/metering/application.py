@@ -1,6 +1,6 @@
 """Metering's use case: a stretch of the signer's log becomes usage in one commit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import ClassVar, Protocol
 
@@ -38,3 +38,12 @@ class Metering(EventSourced):
         # `done` first: of two processes that got the same entries, the second waits, and gives up.
         self.save(batch, effects=[done, *self._projection.effects(usage)])
         self.forget(batch.id)
+
+    def record_told(self, batches: Iterable[tuple[UsageBatch, Usage]], noted: Effect) -> None:
+        """Store batches that no log of ours tells, all in one commit with what is `noted` of them."""
+        batches = list(batches)
+        effects = [effect for _, usage in batches for effect in self._projection.effects(usage)]
+        try:
+            self.save(*(batch for batch, _ in batches), effects=[noted, *effects])
+        finally:
+            self.forget(*(batch.id for batch, _ in batches))

@@ -8,7 +8,9 @@ from eventsourcing.persistence import Notification
 from contracts.message import Event
 from contracts.metered_streams import StreamAssigned
 from contracts.metering import UsageRecorded
+from contracts.signed_tickets import SignedPayment, SignedTicketsRecorded
 from services.metering.application import Metering
+from services.metering.domain.signed_tickets import paid_of
 from services.metering.domain.stream import Stream
 from services.metering.domain.usage import UsageBatch
 
@@ -34,9 +36,25 @@ def _told(stored: UsageBatch.Recorded | Stream.Assigned) -> Event:
             actor=stored.actor,
             reason=stored.reason,
         )
+    if "told" in stored.usage:
+        return _signed_tickets(stored)
     return UsageRecorded(
         from_position=stored.first,
         to_position=stored.last,
         records=stored.records,
         cost=stored.cost,
     )
+
+
+def _signed_tickets(stored: UsageBatch.Recorded) -> Event:
+    payments = [
+        SignedPayment(
+            user_id=paid.user_id or None,
+            state_id=paid.state_id,
+            sequence=paid.sequence,
+            fee=paid.fee,
+            signed_at=paid.signed_at,
+        )
+        for paid in paid_of(stored.usage)
+    ]
+    return SignedTicketsRecorded(account_id=stored.usage["who"][0][0], payments=payments)

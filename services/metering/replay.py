@@ -11,6 +11,8 @@ from psycopg.sql import Identifier
 
 from services.metering.domain.usage import UsageBatch
 from services.metering.projections import CREATE_TABLES, TABLES, UsageTables
+from services.metering.signed_ticket_tables import CREATE_SIGNED_TICKETS, SIGNED_TICKETS, TicketKeys
+from services.metering.signed_ticket_tables import TABLE as TICKETS
 from services.metering.stream_replay import STREAM_TABLES, filling_streams
 from services.metering.stream_tables import CREATE_STREAM_TABLES
 from shared.audit import Together
@@ -31,6 +33,7 @@ class UsageFilling:
     def __init__(self, events: Events, names: Mapping[str, Identifier]) -> None:
         self._events = events
         self._tables = UsageTables(*(names[table] for table in TABLES))
+        self._tickets = TicketKeys(names[TICKETS])
         self._position = 0
 
     def go_on(self, connection: Connection[DictRow]) -> bool:
@@ -39,6 +42,7 @@ class UsageFilling:
             for position, recorded in self._events.in_order(connection, [UsageBatch.Recorded.TOPIC], before):
                 assert isinstance(recorded, UsageBatch.Recorded)
                 self._tables.add(cursor, recorded.usage)
+                self._tickets.add(cursor, recorded.usage)
                 self._position = position
         return self._position > before
 
@@ -49,8 +53,8 @@ def filling(events: Events, names: Mapping[str, Identifier]) -> Together:
 
 replay = Replay(
     "metering",
-    tables=[*(Table(table, KEYS[table]) for table in TABLES), *STREAM_TABLES],
-    create=CREATE_TABLES + CREATE_STREAM_TABLES,
+    tables=[*(Table(table, KEYS[table]) for table in TABLES), *STREAM_TABLES, SIGNED_TICKETS],
+    create=CREATE_TABLES + CREATE_STREAM_TABLES + CREATE_SIGNED_TICKETS,
     fill=filling,
     mapper=Mapper(JsonTranscoder(), compressor=ZlibCompressor()),
 )

@@ -67,9 +67,10 @@ COMMANDS = {
     "cmd.metering.list_sessions.v1": "cli edge",
     "cmd.metering.list_streams.v1": "edge",
     "cmd.metering.query_usage.v1": "cli edge",
-    "cmd.metering.read_log.v1": "edge",
+    "cmd.metering.read_log.v1": "edge quota",
     "cmd.metering.read_stream.v1": "edge",
     "cmd.metering.record_deliveries.v1": "edge",
+    "cmd.metering.record_signed_tickets.v1": "cli edge",
     "cmd.quota.assign_plan.v1": "cli edge",
     "cmd.quota.authorize_payment.v1": "edge",
     "cmd.quota.beat_stream.v1": "edge",
@@ -118,6 +119,7 @@ READERS = {  # stream, durable consumer -> whose it is
     ("SIGNER_EVENTS", "quota-follow-spend"): "quota",
     ("ACCOUNTS_EVENTS", "quota-follow-accounts"): "quota",
     ("DEPOSIT_WATCHER_EVENTS", "quota-follow-funds"): "quota",
+    ("METERING_EVENTS", "quota-follow-tickets"): "quota",
     ("SIGNER_EVENTS", "deposit_watcher-match-tickets"): "deposit_watcher",
 }
 PUBLISHER_OF = {

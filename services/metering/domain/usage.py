@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from fractions import Fraction
 from math import floor
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.domain import Aggregate, event
@@ -31,6 +31,11 @@ type Payment = tuple[int, int, int, int, int, int, int]
 # at, account, user, session, job type, app, orchestrator, stream
 type Opening = tuple[int, str, str, str, str, str, str, str]
 type Closing = tuple[int, int, str, str]  # position after the batch's first, at, account, session
+type Told = tuple[
+    str, str, int
+]  # of another signer's payment: the event's id, gateway, sequence in its session
+
+FEE_IS_COST: Price = (0, 0, 0)  # nobody told EV or price: what was used is what it cost
 
 
 class Usage(TypedDict):
@@ -42,6 +47,7 @@ class Usage(TypedDict):
     payments: Sequence[Payment]
     opened: Sequence[Opening]
     closed: Sequence[Closing]
+    told: NotRequired[Sequence[Told]]  # of each payment, where another signer made them
 
 
 class Span(NamedTuple):
@@ -72,9 +78,15 @@ class UsageBatch(Aggregate):
         usage: Usage
 
     @staticmethod
-    def create_id(publisher: str, epoch: int, first: int) -> UUID:
-        """Name the batch by where it begins, so that recording a stretch twice collides."""
-        return uuid5(NAMESPACE_URL, f"/logs/{publisher}/{epoch}/{first}/usage")
+    def create_id(publisher: str, epoch: int, first: int, usage: Usage | None = None) -> UUID:
+        """Name the batch by where it begins, so that recording a stretch twice collides.
+
+        Payments of another signer are in no log of ours: the first is named by its event.
+        """
+        if usage is None or "told" not in usage:
+            return uuid5(NAMESPACE_URL, f"/logs/{publisher}/{epoch}/{first}/usage")
+        event_id, gateway, _ = usage["told"][0]
+        return uuid5(NAMESPACE_URL, f"/logs/{publisher}/{usage['who'][0][0]}/{event_id}/{gateway}/usage")
 
     @event(Recorded)
     def __init__(
@@ -191,8 +203,9 @@ def rollup(usage: Usage) -> dict[Hour, Sums]:
     for (who, price, hour), (payments, tickets, cost, units) in groups.items():
         account, user, _, job_type, app, recipient = usage["who"][who]
         ev, price_per_unit, pixels_per_unit = usage["prices"][price]
-        by = Hour(account, user, job_type, app, recipient, hour, pixels_per_unit)
-        added = Sums(payments, tickets, cost, tickets * ev, units * price_per_unit)
+        by = Hour(account, user, job_type, app, recipient, hour, pixels_per_unit or 1)
+        fee = units * price_per_unit if pixels_per_unit else cost
+        added = Sums(payments, tickets, cost, tickets * ev, fee)
         sums[by] = add(sums[by], added) if by in sums else added
     return sums
 
