@@ -76,7 +76,7 @@ class BudgetFold:
     def apply(self, event: DomainEvent) -> None:
         self._budget = cast("Any", event).mutate(self._budget)
         match event:
-            case Budget.AllowanceGranted() | Budget.AllowanceFreed():
+            case Budget.AllowanceGranted() | Budget.AllowanceFreed() | Budget.EstimatesCorrected():
                 self._touch([event.session_id], event.timestamp)
             case Budget.SpendRecorded():
                 self._touch(event.spends, event.timestamp)
