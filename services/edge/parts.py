@@ -11,9 +11,11 @@ from services.edge.delivery_line import DeliveryLine
 from services.edge.discovery import ObservedOrchestrators
 from services.edge.gather import Gatherer
 from services.edge.hook_book import HookBook
+from services.edge.known_accounts import KnownAccounts
 from services.edge.payer import PayerSignatures
 from services.edge.rules import RuleBook
 from services.edge.sightings import Sightings
+from services.edge.ticket_line import TicketLine
 from services.edge.tokens import SessionTokens
 from shared.clock import Clock
 
@@ -28,6 +30,8 @@ class Parts:
     gatherer: Gatherer
     sightings: Sightings
     deliveries: DeliveryLine
+    tickets: TicketLine
+    known_accounts: KnownAccounts
     hooks: HookBook
     signatures: PayerSignatures
     orchestrators: ObservedOrchestrators
