@@ -42,7 +42,9 @@ type Milliseconds = Annotated[int, Field(ge=FIRST_MS)]
 
 def _number(given: object) -> object:
     """A whole number is as good as one with places; true is none."""
-    return Decimal(given) if isinstance(given, int) and not isinstance(given, bool) else given
+    if isinstance(given, bool) or not isinstance(given, int | Decimal):
+        raise ValueError("a number is expected")  # noqa: TRY004 (as pydantic wants it)
+    return Decimal(given)
 
 
 class BadEvent(Exception):  # noqa: N818 (a refusal is an answer, not an error)
