@@ -19,6 +19,7 @@ from services.cli import (
     plans,
     stops,
     streams,
+    tickets,
     tokens,
     watching,
 )
@@ -41,6 +42,7 @@ app.add_typer(plans.app, name="plan")
 app.add_typer(credit.app, name="credit")
 app.add_typer(stops.app, name="stops")
 app.add_typer(streams.app, name="streams")
+app.add_typer(tickets.app, name="tickets")
 app.add_typer(tokens.app, name="tokens")
 app.command("time-zone")(limits.set_time_zone)
 app.command()(watching.pool)
