@@ -150,6 +150,7 @@ class SessionOpened(Event):
     app: str
     job_type: str
     orchestrator: str
+    capability: str = ""  # what was asked for, `pipeline/model`; several by commas; "" if nothing was
 
 
 class PaymentSigned(Event):
@@ -178,6 +179,8 @@ class PaymentSigned(Event):
     creation_round: int
     recipient_rand_hash: str = ""  # hex of 32 bytes without 0x; "" from signers that did not tell
     first_nonce: int = 0  # the tickets' nonces are this and those that follow
+    key_id: str = ""  # that paid; "" from signers that did not tell
+    capability: str = ""  # as in SessionOpened, of this payment
 
 
 class TicketRecovered(Recovered):
@@ -202,6 +205,8 @@ class TicketRecovered(Recovered):
     creation_round: int
     recipient_rand_hash: str  # hex of 32 bytes without 0x
     first_nonce: int
+    key_id: str = ""
+    capability: str = ""
 
 
 class PaymentRefused(Event):

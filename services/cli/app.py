@@ -21,6 +21,7 @@ from services.cli import (
     streams,
     tickets,
     tokens,
+    usage,
     watching,
 )
 from services.cli.replaying import run_replay
@@ -44,6 +45,7 @@ app.add_typer(stops.app, name="stops")
 app.add_typer(streams.app, name="streams")
 app.add_typer(tickets.app, name="tickets")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(usage.app, name="usage")
 app.command("time-zone")(limits.set_time_zone)
 app.command()(watching.pool)
 app.command()(watching.audit)

@@ -10,11 +10,24 @@ from functools import partial
 import uvloop
 from faststream.nats import NatsBroker
 from nats.aio.client import Client
+from psycopg.sql import Identifier
 
 from contracts.streams import CONSUMERS
-from services.metering import deliveries, entries, handlers, signed_ticket_handlers, stream_handlers
+from services.metering import (
+    deliveries,
+    entries,
+    handlers,
+    meter_handlers,
+    signed_ticket_handlers,
+    stream_handlers,
+)
 from services.metering.application import Metering
+from services.metering.as_of import AsOf
+from services.metering.closing import Closing
+from services.metering.closings import TABLE as CLOSINGS
+from services.metering.closings import Closings
 from services.metering.handlers import SERVICE
+from services.metering.meter_queries import MeterQueries
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import create_tables, usage_tables
 from services.metering.queries import UsageQueries
@@ -59,12 +72,19 @@ def answering(
     context = {
         "queries": UsageQueries(datastore),
         "stream_queries": StreamQueries(datastore),
+        "meter_queries": MeterQueries(datastore, AsOf(datastore.schema, metering.mapper)),
+        "closing": Closing(metering, Closings(Identifier(datastore.schema, CLOSINGS))),
         "streaming": streaming,
         "signed_tickets": SignedTickets(metering, KnownTickets(datastore)),
         "public_log": public_log,
         "clock": clock,
     }
-    for router in (handlers.router, stream_handlers.router, signed_ticket_handlers.router):
+    for router in (
+        handlers.router,
+        stream_handlers.router,
+        meter_handlers.router,
+        signed_ticket_handlers.router,
+    ):
         broker.include_router(router)
     for name, value in context.items():
         broker.context.set_global(name, value)

@@ -13,8 +13,8 @@ from shared.store import Effect, EventSourced
 class Projection(Protocol):
     """Tables that are kept equal to a fold of all usage."""
 
-    def effects(self, usage: Usage) -> Sequence[Effect]:
-        """What adds this usage to the tables, in the transaction that stores it."""
+    def effects(self, usage: Usage, now: datetime) -> Sequence[Effect]:
+        """What adds usage that is recorded now to the tables, in the transaction that stores it."""
         ...
 
 
@@ -36,13 +36,13 @@ class Metering(EventSourced):
         """Store a batch, add it to the projections and say `done`: all of it or nothing."""
         batch = UsageBatch.record(span, usage, now)
         # `done` first: of two processes that got the same entries, the second waits, and gives up.
-        self.save(batch, effects=[done, *self._projection.effects(usage)])
+        self.save(batch, effects=[done, *self._projection.effects(usage, now)])
         self.forget(batch.id)
 
-    def record_told(self, batches: Iterable[tuple[UsageBatch, Usage]], noted: Effect) -> None:
+    def record_told(self, batches: Iterable[tuple[UsageBatch, Usage]], now: datetime, noted: Effect) -> None:
         """Store batches that no log of ours tells, all in one commit with what is `noted` of them."""
         batches = list(batches)
-        effects = [effect for _, usage in batches for effect in self._projection.effects(usage)]
+        effects = [effect for _, usage in batches for effect in self._projection.effects(usage, now)]
         try:
             self.save(*(batch for batch, _ in batches), effects=[noted, *effects])
         finally:

@@ -4,7 +4,7 @@ Whoever books usage reads this in the transaction that stores it, so that the or
 order in which hours were closed: a rebuild books the same.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from psycopg import Cursor
@@ -18,6 +18,21 @@ CREATE_CLOSINGS = """
 CREATE TABLE IF NOT EXISTS {schema}.closings (account_id text PRIMARY KEY, until timestamptz NOT NULL);
 """
 LOCK = "metering.closings"
+
+
+class ClosedHours:
+    """The same in memory, for who reads the log in its order: what was closed at each place of it."""
+
+    def __init__(self) -> None:
+        self._first_open: dict[str, int] = {}
+
+    def close(self, account_id: str, until: datetime) -> None:
+        before = self._first_open.get(account_id, 0)
+        self._first_open[account_id] = max(before, hour_of(until))
+
+    def first_open(self) -> Mapping[str, int]:
+        """As Closings has it, of all accounts."""
+        return self._first_open
 
 
 class Closings:
@@ -35,7 +50,7 @@ class Closings:
         """The first open hour (since 1970) of those accounts that have closed ones."""
         self._take(cursor, "pg_advisory_xact_lock_shared")
         rows = cursor.execute(self._read, (sorted(set(account_ids)),), prepare=True).fetchall()
-        return {row["account_id"]: (row["until"] - EPOCH) // MICROSECOND // HOUR_MICROSECONDS for row in rows}
+        return {row["account_id"]: hour_of(row["until"]) for row in rows}
 
     def close(self, cursor: Cursor[DictRow], account_id: str, until: datetime) -> None:
         """Close what lies before `until`, a whole hour; waits for what is being booked."""
@@ -45,3 +60,8 @@ class Closings:
     def _take(self, cursor: Cursor[DictRow], function: str) -> None:
         if self._lock:
             cursor.execute(SQL("SELECT {}(hashtext({}))").format(Identifier(function), Literal(LOCK)))
+
+
+def hour_of(at: datetime) -> int:
+    """Hours since 1970."""
+    return (at - EPOCH) // MICROSECOND // HOUR_MICROSECONDS

@@ -103,11 +103,21 @@ class _Reader:
             event["job_type"],
             event["app"],
             event["recipient"],
+            event.get("key_id", ""),
+            event.get("capability", ""),
         )
         index = self._who_by_raw.get(raw)
         if index is None:
-            account, user, session, job_type, app, recipient = raw
-            who = _key(account), _optional(user), _key(session), _text(job_type), _text(app), _key(recipient)
+            account, user, session, job_type, app, recipient, *use = raw
+            known = (
+                _key(account),
+                _optional(user),
+                _key(session),
+                _text(job_type),
+                _text(app),
+                _key(recipient),
+            )
+            who = (*known, *map(_text, use))
             if sum(len(text.encode()) for text in who) > KEY_BYTES:
                 raise ValueError("the names of account, user, app and so on are too long")
             index = self._who_by_raw[raw] = len(self._who)
@@ -139,6 +149,8 @@ class _Reader:
             _text(event["app"]),
             _text(event["orchestrator"]),
             _optional(event["stream_id"]),
+            _text(event.get("key_id", "")),
+            _text(event.get("capability", "")),
         )
 
     def _closing(self, entry: LogEntry) -> Closing:

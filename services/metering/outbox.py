@@ -7,27 +7,28 @@ from eventsourcing.persistence import Notification
 
 from contracts.message import Event
 from contracts.metered_streams import StreamAssigned
-from contracts.metering import UsageRecorded
+from contracts.metering import UsageClosed, UsageRecorded
 from contracts.signed_tickets import SignedPayment, SignedTicketsRecorded
 from services.metering.application import Metering
+from services.metering.domain.period import UsagePeriod
 from services.metering.domain.signed_tickets import paid_of
 from services.metering.domain.stream import Stream
 from services.metering.domain.usage import UsageBatch
 
 
 class MeteringOutbox:
-    topics: Sequence[str] = (UsageBatch.Recorded.TOPIC, Stream.Assigned.TOPIC)
+    topics: Sequence[str] = (UsageBatch.Recorded.TOPIC, Stream.Assigned.TOPIC, UsagePeriod.Closed.TOPIC)
 
     def __init__(self, metering: Metering) -> None:
         self._mapper = metering.mapper
 
     def to_public(self, notification: Notification) -> tuple[Event, datetime]:
         stored = self._mapper.to_domain_event(notification)
-        assert isinstance(stored, UsageBatch.Recorded | Stream.Assigned)
+        assert isinstance(stored, UsageBatch.Recorded | Stream.Assigned | UsagePeriod.Closed)
         return _told(stored), stored.timestamp
 
 
-def _told(stored: UsageBatch.Recorded | Stream.Assigned) -> Event:
+def _told(stored: UsageBatch.Recorded | Stream.Assigned | UsagePeriod.Closed) -> Event:
     if isinstance(stored, Stream.Assigned):
         return StreamAssigned(
             account_id=stored.account_id,
@@ -35,6 +36,10 @@ def _told(stored: UsageBatch.Recorded | Stream.Assigned) -> Event:
             user_id=stored.user_id,
             actor=stored.actor,
             reason=stored.reason,
+        )
+    if isinstance(stored, UsagePeriod.Closed):
+        return UsageClosed(
+            account_id=stored.account_id, until=stored.until_at, actor=stored.actor, reason=stored.reason
         )
     if "told" in stored.usage:
         return _signed_tickets(stored)

@@ -1,17 +1,22 @@
 """The tables metering answers from: usage by hour, and sessions. Both are folds of its own log."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from psycopg import Connection, Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
+from services.metering.closings import CREATE_CLOSINGS, Closings
+from services.metering.closings import TABLE as CLOSINGS
 from services.metering.domain.usage import (
     HOUR_MICROSECONDS,
     Hour,
     SessionChange,
     Sums,
     Usage,
+    accounts_of,
+    late_hour,
     moment,
     rollup,
     session_changes,
@@ -21,12 +26,26 @@ from shared.store import Effect
 TABLES = ("usage_hourly", "sessions")
 
 # A user or stream that is not told is the empty text, so that keys have no nulls in them.
+# `hour` is where it counts, `of_hour` where it happened: another one only if that one was closed.
+# Who has the table of the first version keeps it: columns are added, and its key gives way to an index.
 CREATE_TABLES = """
 CREATE TABLE IF NOT EXISTS {schema}.usage_hourly (
-    account_id text, user_id text, job_type text, app text, recipient text, hour timestamptz,
-    fee_denominator bigint, payments bigint NOT NULL, tickets bigint NOT NULL, cost numeric NOT NULL,
-    ev_numerator numeric NOT NULL, fee_numerator numeric NOT NULL,
-    PRIMARY KEY (account_id, hour, user_id, job_type, app, recipient, fee_denominator));
+    account_id text NOT NULL, user_id text NOT NULL, job_type text NOT NULL, app text NOT NULL,
+    recipient text NOT NULL, hour timestamptz NOT NULL, fee_denominator bigint NOT NULL,
+    payments bigint NOT NULL, tickets bigint NOT NULL, cost numeric NOT NULL,
+    ev_numerator numeric NOT NULL, fee_numerator numeric NOT NULL);
+ALTER TABLE {schema}.usage_hourly
+    ADD COLUMN IF NOT EXISTS key_id text NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS capability text NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS of_hour timestamptz,
+    ADD COLUMN IF NOT EXISTS units numeric NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS sessions bigint NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS late bigint NOT NULL DEFAULT 0;
+UPDATE {schema}.usage_hourly SET of_hour = hour WHERE of_hour IS NULL;
+ALTER TABLE {schema}.usage_hourly ALTER COLUMN of_hour SET NOT NULL;
+ALTER TABLE {schema}.usage_hourly DROP CONSTRAINT IF EXISTS usage_hourly_pkey;
+CREATE UNIQUE INDEX IF NOT EXISTS usage_hourly_by_account ON {schema}.usage_hourly (account_id, hour,
+    of_hour, user_id, key_id, job_type, app, capability, recipient, fee_denominator);
 CREATE INDEX IF NOT EXISTS usage_hourly_by_hour ON {schema}.usage_hourly (hour);
 CREATE TABLE IF NOT EXISTS {schema}.sessions (
     account_id text, session_id text, told_by smallint NOT NULL, user_id text NOT NULL,
@@ -41,16 +60,22 @@ CREATE INDEX IF NOT EXISTS sessions_by_stream ON {schema}.sessions (account_id, 
     WHERE stream_id <> '';
 """
 
-ADD_USAGE = """
-INSERT INTO {table} AS t (account_id, user_id, job_type, app, recipient, hour, fee_denominator,
-    payments, tickets, cost, ev_numerator, fee_numerator)
-SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[],
-    %b::bigint[], %b::bigint[], %b::bigint[], %b::numeric[], %b::numeric[], %b::numeric[])
-ON CONFLICT (account_id, hour, user_id, job_type, app, recipient, fee_denominator) DO UPDATE SET
-    payments = t.payments + EXCLUDED.payments, tickets = t.tickets + EXCLUDED.tickets,
-    cost = t.cost + EXCLUDED.cost, ev_numerator = t.ev_numerator + EXCLUDED.ev_numerator,
-    fee_numerator = t.fee_numerator + EXCLUDED.fee_numerator
-"""
+USAGE_KEY = (
+    *("account_id", "user_id", "key_id", "job_type", "app", "capability", "recipient"),
+    *("hour", "of_hour", "fee_denominator"),
+)
+USAGE_SUMS = (
+    *("payments", "tickets", "cost", "ev_numerator", "fee_numerator", "units"),
+    *("sessions", "late"),
+)
+ADD_USAGE = f"""
+INSERT INTO {{table}} AS t ({", ".join(USAGE_KEY + USAGE_SUMS)})
+SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
+    %b::timestamptz[], %b::timestamptz[], %b::bigint[], %b::bigint[], %b::bigint[], %b::numeric[],
+    %b::numeric[], %b::numeric[], %b::numeric[], %b::bigint[], %b::bigint[])
+ON CONFLICT ({", ".join(USAGE_KEY)}) DO UPDATE SET
+    {", ".join(f"{each} = t.{each} + EXCLUDED.{each}" for each in USAGE_SUMS)}
+"""  # noqa: S608 (our own column names)
 
 _FACTS = ("user_id", "job_type", "app", "orchestrator", "stream_id")
 _LEARN = ", ".join(
@@ -76,35 +101,58 @@ ON CONFLICT (account_id, session_id) DO UPDATE SET {_LEARN},
 class UsageTables:
     """Adds usage to the two tables, one statement each; a rebuild names tables of its own."""
 
-    def __init__(self, usage_hourly: Identifier, sessions: Identifier) -> None:
+    def __init__(
+        self, usage_hourly: Identifier, sessions: Identifier, *, closings: Closings | None = None
+    ) -> None:
         self._add_usage = SQL(ADD_USAGE).format(table=usage_hourly)
         self._change_sessions = SQL(CHANGE_SESSIONS).format(table=sessions)
+        self._closings = closings
 
-    def effects(self, usage: Usage) -> Sequence[Effect]:
+    def effects(self, usage: Usage, now: datetime) -> Sequence[Effect]:
+        closings = self._closings
+        assert closings is not None
+
         def effect(cursor: Cursor[DictRow]) -> None:
-            self.add(cursor, usage)
+            self.add(cursor, usage, now, closings.first_open(cursor, accounts_of(usage)))
 
         return [effect]
 
-    def add(self, cursor: Cursor[DictRow], usage: Usage) -> None:
-        if sums := rollup(usage):
-            rows = (_usage_row(hour, total) for hour, total in sums.items())
-            cursor.execute(self._add_usage, _columns(rows), prepare=True)
+    def add(
+        self, cursor: Cursor[DictRow], usage: Usage, recorded_at: datetime, first_open: Mapping[str, int]
+    ) -> None:
+        """Add a batch that was recorded then; `first_open` hours are of accounts that have closed ones."""
+        self.add_usage(cursor, usage, recorded_at, first_open)
         if changes := session_changes(usage):
             rows = (_session_row(*key, change) for key, change in changes.items())
             cursor.execute(self._change_sessions, _columns(rows), prepare=True)
 
+    def add_usage(
+        self, cursor: Cursor[DictRow], usage: Usage, recorded_at: datetime, first_open: Mapping[str, int]
+    ) -> None:
+        """Add it to the hours alone."""
+        late_before = late_hour(recorded_at)
+        rows = [
+            _usage_row(by, total, first_open.get(by.account_id, by.hour), is_late=by.hour < late_before)
+            for by, total in rollup(usage).items()
+        ]
+        if rows:
+            cursor.execute(self._add_usage, _columns(rows), prepare=True)
+
 
 def usage_tables(schema: str) -> UsageTables:
-    return UsageTables(*(Identifier(schema, table) for table in TABLES))
+    tables = (Identifier(schema, table) for table in TABLES)
+    return UsageTables(*tables, closings=Closings(Identifier(schema, CLOSINGS)))
 
 
 def create_tables(connection: Connection[DictRow], schema: str) -> None:
-    connection.execute(SQL(CREATE_TABLES).format(schema=Identifier(schema)))
+    connection.execute(SQL(CREATE_TABLES + CREATE_CLOSINGS).format(schema=Identifier(schema)))
 
 
-def _usage_row(by: Hour, sums: Sums) -> tuple[object, ...]:
-    return (*by[:5], moment(by.hour * HOUR_MICROSECONDS), by.fee_denominator, *sums)
+def _usage_row(by: Hour, sums: Sums, first_open: int, *, is_late: bool) -> tuple[object, ...]:
+    counts_in, happened_in = max(by.hour, first_open), by.hour
+    late = sums.payments + sums.sessions if is_late else 0
+    hours = (moment(hour * HOUR_MICROSECONDS) for hour in (counts_in, happened_in))
+    return (*by[:7], *hours, by.fee_denominator, *sums, late)
 
 
 def _session_row(account_id: str, session_id: str, change: SessionChange) -> tuple[object, ...]:

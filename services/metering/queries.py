@@ -18,8 +18,8 @@ from contracts.metering import (
     UsageRow,
 )
 from services.metering.domain.usage import EPOCH, ToldBy, whole_wei
+from services.metering.refusal import BadQuery
 from shared.money import CERTAIN
-from shared.refusal import Refused
 
 TIMEOUT_MS = 2000  # the caller does not wait longer
 
@@ -30,6 +30,8 @@ COLUMNS: dict[GroupKey, LiteralString] = {
     "app": "app",
     "recipient": "recipient",
     "hour": "hour",
+    "key": "key_id",
+    "capability": "capability",
 }
 
 # First by denominator of the fee, because only fractions of one denominator add up in SQL.
@@ -48,10 +50,6 @@ SELECT * FROM {table} WHERE {conditions} ORDER BY opened_at DESC, session_id DES
 """
 
 
-class BadQuery(Refused):
-    code = "bad_query"
-
-
 class UsageQueries:
     def __init__(self, datastore: PostgresDatastore) -> None:
         self._datastore = datastore
@@ -61,12 +59,14 @@ class UsageQueries:
     def query_usage(self, asked: QueryUsage) -> UsagePage:
         """Sums by group, in the order of the group; without groups one row, also if it is empty."""
         _check(asked)
-        conditions = [
+        conditions: list[Composable | None] = [
+            SQL("payments > 0"),
             _at_least("hour", ">=", asked.from_at),
             _at_least("hour", "<", asked.to_at),
             _equals("account_id", asked.account_id),
             _equals("user_id", asked.user_id),
             _after(asked),
+            *(_filtered(key, text) for key, text in asked.filters.items()),
         ]
         keys = SQL("").join(SQL("{}, ").format(Identifier(COLUMNS[key])) for key in asked.group_by)
         rows = self._select(
@@ -145,6 +145,11 @@ def _equals(column: LiteralString, text: str | None) -> Composed | None:
     return None if text is None else SQL("{} = {}").format(Identifier(column), Literal(_text(text)))
 
 
+def _filtered(key: GroupKey, text: str) -> Composed:
+    value = Literal(_time(text) if key == "hour" else _text(text))
+    return SQL("{} = {}").format(Identifier(COLUMNS[key]), value)
+
+
 def _all(conditions: Sequence[Composable | None]) -> Composable:
     return SQL(" AND ").join([SQL("true"), *(each for each in conditions if each is not None)])
 
@@ -159,7 +164,7 @@ def _time(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
     except ValueError as problem:
-        raise BadQuery("after has no hour where one is due") from problem
+        raise BadQuery("no hour where one is due") from problem
     if at.tzinfo is None:
         raise BadQuery("an hour without a time zone")
     return at

@@ -5,26 +5,31 @@ from collections.abc import Mapping
 
 from eventsourcing.compressor import ZlibCompressor
 from eventsourcing.persistence import Mapper
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import Identifier
 
+from services.metering.closings import CREATE_CLOSINGS, ClosedHours, Closings
+from services.metering.closings import TABLE as CLOSINGS
+from services.metering.domain.period import UsagePeriod
 from services.metering.domain.usage import UsageBatch
-from services.metering.projections import CREATE_TABLES, TABLES, UsageTables
+from services.metering.projections import CREATE_TABLES, TABLES, USAGE_KEY, UsageTables
 from services.metering.signed_ticket_tables import CREATE_SIGNED_TICKETS, SIGNED_TICKETS, TicketKeys
 from services.metering.signed_ticket_tables import TABLE as TICKETS
 from services.metering.stream_replay import STREAM_TABLES, filling_streams
 from services.metering.stream_tables import CREATE_STREAM_TABLES
 from shared.audit import Together
-from shared.folding import Events
+from shared.folding import DomainEvent, Events
 from shared.replay import Replay, main
 from shared.store import JsonTranscoder
 from shared.table_copies import Table
 
 KEYS = {
-    "usage_hourly": ("account_id", "hour", "user_id", "job_type", "app", "recipient", "fee_denominator"),
+    "usage_hourly": USAGE_KEY,
     "sessions": ("account_id", "session_id"),
+    CLOSINGS: ("account_id",),
 }
+TOPICS = [UsageBatch.Recorded.TOPIC, UsagePeriod.Closed.TOPIC]
 
 
 class UsageFilling:
@@ -34,17 +39,26 @@ class UsageFilling:
         self._events = events
         self._tables = UsageTables(*(names[table] for table in TABLES))
         self._tickets = TicketKeys(names[TICKETS])
+        self._closings = Closings(names[CLOSINGS], lock=False)
+        self._closed = ClosedHours()
         self._position = 0
 
     def go_on(self, connection: Connection[DictRow]) -> bool:
         before = self._position
         with connection.cursor() as cursor:
-            for position, recorded in self._events.in_order(connection, [UsageBatch.Recorded.TOPIC], before):
-                assert isinstance(recorded, UsageBatch.Recorded)
-                self._tables.add(cursor, recorded.usage)
-                self._tickets.add(cursor, recorded.usage)
+            for position, event in self._events.in_order(connection, TOPICS, before):
+                self._apply(cursor, event)
                 self._position = position
         return self._position > before
+
+    def _apply(self, cursor: Cursor[DictRow], event: DomainEvent) -> None:
+        if isinstance(event, UsagePeriod.Closed):
+            self._closed.close(event.account_id, event.until_at)
+            self._closings.close(cursor, event.account_id, event.until_at)
+        else:
+            assert isinstance(event, UsageBatch.Recorded)
+            self._tables.add(cursor, event.usage, event.timestamp, self._closed.first_open())
+            self._tickets.add(cursor, event.usage)
 
 
 def filling(events: Events, names: Mapping[str, Identifier]) -> Together:
@@ -53,8 +67,8 @@ def filling(events: Events, names: Mapping[str, Identifier]) -> Together:
 
 replay = Replay(
     "metering",
-    tables=[*(Table(table, KEYS[table]) for table in TABLES), *STREAM_TABLES, SIGNED_TICKETS],
-    create=CREATE_TABLES + CREATE_STREAM_TABLES + CREATE_SIGNED_TICKETS,
+    tables=[*(Table(table, key) for table, key in KEYS.items()), *STREAM_TABLES, SIGNED_TICKETS],
+    create=CREATE_TABLES + CREATE_CLOSINGS + CREATE_STREAM_TABLES + CREATE_SIGNED_TICKETS,
     fill=filling,
     mapper=Mapper(JsonTranscoder(), compressor=ZlibCompressor()),
 )

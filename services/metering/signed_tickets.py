@@ -41,7 +41,7 @@ class SignedTickets:
             if by_account:
                 batches = [batch_of(by_account[account_id], now) for account_id in sorted(by_account)]
                 noted = self._note([usage for _, usage in batches])
-                self._metering.record_told(batches, noted)
+                self._metering.record_told(batches, now, noted)
             return outcomes
 
     def _note(self, usages: Sequence[Usage]) -> Effect:

@@ -16,7 +16,8 @@ from contracts.metered_streams import (
 )
 from services.metering.domain.stream import moment_of
 from services.metering.domain.usage import ToldBy
-from services.metering.queries import TIMEOUT_MS, BadQuery, session_row
+from services.metering.queries import TIMEOUT_MS, session_row
+from services.metering.refusal import BadQuery
 from services.metering.streaming import StreamNotFound
 
 SESSIONS_SHOWN = 100

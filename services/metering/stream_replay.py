@@ -10,8 +10,10 @@ from psycopg import Connection, Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import Identifier
 
+from services.metering.closings import ClosedHours
+from services.metering.domain.period import UsagePeriod
 from services.metering.domain.stream import TIMED, HourChange, Stream, hour_changes
-from services.metering.stream_tables import TABLES, DeliveryKey, StreamRow, StreamTables
+from services.metering.stream_tables import HOURS_KEY, TABLES, DeliveryKey, StreamRow, StreamTables
 from shared.audit import Together
 from shared.folding import ByAggregate, DomainEvent, Events, Fold
 from shared.meter import Meter
@@ -20,10 +22,11 @@ from shared.table_copies import Table
 
 STREAM_TABLES = [
     Table("streams", ("account_id", "stream_id")),
-    Table("stream_hourly", ("account_id", "hour", "user_id", "app")),
+    Table("stream_hourly", HOURS_KEY),
     Table("deliveries", ("account_id", "webhook_id", "event_id")),
 ]
 TOPICS = [event.TOPIC for event in (Stream.Opened, *TIMED, Stream.GivenUp)]
+HOURS_TOPICS = [*TOPICS, UsagePeriod.Closed.TOPIC]
 PAGE = 500
 
 
@@ -49,6 +52,7 @@ class SumFilling:
         self._events = events
         self._tables = tables
         self._position = 0
+        self._closed = ClosedHours()
         self._account_by_stream: dict[UUID, str] = {}  # an account's text is kept once
 
     def go_on(self, connection: Connection[DictRow]) -> bool:
@@ -60,14 +64,18 @@ class SumFilling:
 
     def _read(self, connection: Connection[DictRow]) -> Iterator[tuple[str, DomainEvent]]:
         accounts: dict[str, str] = {}
-        for position, event in self._events.in_order(connection, TOPICS, self._position):
+        for position, event in self._events.in_order(connection, HOURS_TOPICS, self._position):
             self._position = position
             if isinstance(event, Stream.Opened):
                 account_id = accounts.setdefault(event.account_id, event.account_id)
                 self._account_by_stream[event.originator_id] = account_id
-            yield self._account_by_stream[event.originator_id], event
+            if isinstance(event, UsagePeriod.Closed):
+                yield event.account_id, event
+            else:
+                yield self._account_by_stream[event.originator_id], event
 
     def _add(self, cursor: Cursor[DictRow], page: Sequence[tuple[str, DomainEvent]]) -> None:
+        """Hours are added with what was closed at their place in the log."""
         hours: list[tuple[str, HourChange]] = []
         keys: list[DeliveryKey] = []
         for account_id, event in page:
@@ -75,7 +83,11 @@ class SumFilling:
                 hours += [(account_id, change) for change in hour_changes(event)]
             if isinstance(event, Stream.Heard):
                 keys += [_key(account_id, delivery) for delivery in event.deliveries]
-        self._tables.add_hours(cursor, hours)
+            if isinstance(event, UsagePeriod.Closed):
+                self._tables.add_hours(cursor, hours, self._closed.first_open())
+                hours = []
+                self._closed.close(account_id, event.until_at)
+        self._tables.add_hours(cursor, hours, self._closed.first_open())
         self._tables.add_deliveries(cursor, keys)
 
 

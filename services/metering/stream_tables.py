@@ -3,7 +3,7 @@
 All are folds of metering's log but `raw_deliveries`: bodies are kept for some days, and in no event.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timedelta
 from typing import LiteralString, NamedTuple
@@ -14,12 +14,15 @@ from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composed, Identifier, Placeholder
 from psycopg.types.json import Jsonb
 
+from services.metering.closings import TABLE as CLOSINGS
+from services.metering.closings import Closings
 from services.metering.domain.runs import HOUR_MS, Run
 from services.metering.domain.stream import HourChange, Stream, moment_of
 from shared.store import Effect
 
 TABLES = ("streams", "stream_hourly", "deliveries")
 
+# Hours are as in usage_hourly (projections.py), and so is how an older table is taken along.
 # Whatever nobody told is the empty text, so that keys have no nulls in them.
 CREATE_STREAM_TABLES = """
 CREATE TABLE IF NOT EXISTS {schema}.streams (
@@ -33,8 +36,15 @@ CREATE INDEX IF NOT EXISTS streams_unattributed ON {schema}.streams (account_id,
     WHERE user_id = '';
 CREATE INDEX IF NOT EXISTS streams_alive ON {schema}.streams (alive_at) WHERE alive_at IS NOT NULL;
 CREATE TABLE IF NOT EXISTS {schema}.stream_hourly (
-    account_id text, user_id text, app text, hour timestamptz, ms bigint NOT NULL, late_ms bigint NOT NULL,
-    PRIMARY KEY (account_id, hour, user_id, app));
+    account_id text NOT NULL, user_id text NOT NULL, app text NOT NULL, hour timestamptz NOT NULL,
+    ms bigint NOT NULL, late_ms bigint NOT NULL);
+ALTER TABLE {schema}.stream_hourly ADD COLUMN IF NOT EXISTS of_hour timestamptz;
+UPDATE {schema}.stream_hourly SET of_hour = hour WHERE of_hour IS NULL;
+ALTER TABLE {schema}.stream_hourly ALTER COLUMN of_hour SET NOT NULL;
+ALTER TABLE {schema}.stream_hourly DROP CONSTRAINT IF EXISTS stream_hourly_pkey;
+CREATE UNIQUE INDEX IF NOT EXISTS stream_hourly_by_account
+    ON {schema}.stream_hourly (account_id, hour, of_hour, user_id, app);
+CREATE INDEX IF NOT EXISTS stream_hourly_by_hour ON {schema}.stream_hourly (hour);
 CREATE TABLE IF NOT EXISTS {schema}.deliveries (
     account_id text, webhook_id text, event_id text, PRIMARY KEY (account_id, webhook_id, event_id));
 """
@@ -44,10 +54,13 @@ CREATE TABLE IF NOT EXISTS {schema}.raw_deliveries (
     PRIMARY KEY (account_id, webhook_id, event_id));
 CREATE INDEX IF NOT EXISTS raw_deliveries_by_time ON {schema}.raw_deliveries (received_at);
 """
+HOURS_KEY = ("account_id", "hour", "of_hour", "user_id", "app")
+HOURS_SUMS = ("ms", "late_ms")
 ADD_HOURS: LiteralString = """
-INSERT INTO {table} AS t (account_id, user_id, app, hour, ms, late_ms)
-SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::bigint[], %s::bigint[])
-ON CONFLICT (account_id, hour, user_id, app) DO UPDATE SET
+INSERT INTO {table} AS t (account_id, user_id, app, hour, of_hour, ms, late_ms)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[],
+    %s::bigint[], %s::bigint[])
+ON CONFLICT (account_id, hour, of_hour, user_id, app) DO UPDATE SET
     ms = t.ms + excluded.ms, late_ms = t.late_ms + excluded.late_ms
 """
 ADD_DELIVERIES: LiteralString = "INSERT INTO {table} SELECT * FROM unnest(%s::text[], %s::text[], %s::text[])"
@@ -135,15 +148,20 @@ class StreamTables:
         ordered = sorted(rows, key=lambda row: (row.account_id, row.stream_id))
         cursor.executemany(self._put_stream, [astuple(row) for row in ordered])
 
-    def add_hours(self, cursor: Cursor[DictRow], changes: Iterable[tuple[str, HourChange]]) -> None:
-        """Add what hours of accounts gained or lost."""
+    def add_hours(
+        self,
+        cursor: Cursor[DictRow],
+        changes: Iterable[tuple[str, HourChange]],
+        first_open: Mapping[str, int],
+    ) -> None:
+        """Add what hours of accounts gained or lost; what closed ones did counts in the first open one."""
         sums: dict[tuple[str, str, str, int], tuple[int, int]] = {}
         for account_id, change in changes:
             key = (account_id, change.user_id, change.app, change.hour)
             ms, late_ms = sums.get(key, (0, 0))
             sums[key] = (ms + change.ms, late_ms + change.late_ms)
         rows = [
-            (account_id, user_id, app, moment_of(hour * HOUR_MS), *added)
+            (account_id, user_id, app, *_hours(hour, first_open.get(account_id, hour)), *added)
             for (account_id, user_id, app, hour), added in sorted(sums.items())
         ]
         if rows:
@@ -162,6 +180,7 @@ class StreamStore:
         self._datastore = datastore
         schema = datastore.schema
         self.tables = StreamTables(*(Identifier(schema, table) for table in TABLES))
+        self.closings = Closings(Identifier(schema, CLOSINGS))
         self._known = SQL(KNOWN_DELIVERIES).format(table=Identifier(schema, "deliveries"))
         self._silent = SQL(SILENT).format(table=Identifier(schema, "streams"))
         self._raw = Identifier(schema, "raw_deliveries")
@@ -208,6 +227,11 @@ def _put_row(table: Identifier) -> Composed:
         SQL(", ").join([Placeholder()] * len(names)),
         SQL(", ").join(SQL("{0} = excluded.{0}").format(Identifier(name)) for name in changing),
     )
+
+
+def _hours(hour: int, first_open: int) -> tuple[datetime, datetime]:
+    """Where it counts, and where it happened."""
+    return moment_of(max(hour, first_open) * HOUR_MS), moment_of(hour * HOUR_MS)
 
 
 def _told(run: Run, told_by: str) -> list[object]:

@@ -182,7 +182,9 @@ class Streaming:
         ]
 
         def effect(cursor: Cursor[DictRow]) -> None:
-            self._store.tables.add_hours(cursor, hours)
+            if hours:
+                first_open = self._store.closings.first_open(cursor, {account_id for account_id, _ in hours})
+                self._store.tables.add_hours(cursor, hours, first_open)
             self._store.tables.put_streams(cursor, rows)
 
         return effect

@@ -24,7 +24,7 @@ class Spends:
         self._by_account: dict[str, dict[str, Wei]] = {}
         self._by_payer: dict[str, dict[str, Wei]] = {}
         self._payer_of: dict[str, str] = {}
-        self._paid: set[tuple[str, str, str]] = set()  # account, session and recipient
+        self._paid: set[tuple[str, str, str, str]] = set()  # account, session, recipient, key or ""
         self._at: datetime | None = None
 
     def may_take(self, at: datetime) -> bool:
@@ -42,7 +42,7 @@ class Spends:
         made = str(int(payment["creation_round"]))
         rounds[made] = Wei(rounds.get(made, 0) + cost)
         self._payer_of[session_id] = payer
-        self._paid.add((account_id, session_id, recipient))
+        self._paid.add((account_id, session_id, recipient, str(payment.get("key_id", ""))))
         self._at = at
 
     def book(self, work: Work) -> None:
@@ -67,12 +67,13 @@ class Spends:
             work.pool(payer).spend(costs, Wei(released[payer]), self._at)
 
     def _recipients_by_key(self, work: Work) -> Mapping[Scope, set[str]]:
-        """Whose key a session is, its last allowance says."""
+        """Where a payment does not tell whose key it is of, its session's last allowance does."""
         found: dict[Scope, set[str]] = defaultdict(set)
-        for account_id, session_id, recipient in self._paid:
+        for account_id, session_id, recipient, told in self._paid:
             session = work.budget(account_id).sessions.get(session_id)
-            if session is not None:
-                found[Scope(account_id, key_id=session["key_id"])].add(recipient)
+            key_id = told or (session["key_id"] if session is not None else None)
+            if key_id is not None:
+                found[Scope(account_id, key_id=key_id)].add(recipient)
         return found
 
     def _narrow_ids(self, work: Work, keys: Iterable[Scope]) -> Iterator[UUID]:

@@ -10,6 +10,7 @@ from services.signer.parsing import CACHED_MAX, read_capabilities
 FIRST_PIPELINE = 27  # those before it are codecs and containers, which every gateway lists
 CAPABILITIES_MAX = 1024  # one beyond stands for all beyond: none of them has a name
 WORD_BITS = 64
+CAPABILITY_BYTES_MAX = 200  # of the text that usage is counted by
 
 # A capability's number and a model of it, or None: the pipeline as such.
 type Asked = tuple[int, str | None]
@@ -31,6 +32,21 @@ def name_of(asked: Asked) -> str:
 def capabilities_asked(raw: bytes) -> frozenset[Asked]:
     """All that the protobuf of a request asks for. Raises BadRequestError."""
     return _kept_asked(raw) if len(raw) <= CACHED_MAX else _asked(raw)
+
+
+def capability_text(raw: bytes) -> str:
+    """What a request asks for as usage is counted by it: all names in order, by commas.
+
+    Models are named by the client, so the text is printable and has a bound; names in its tail may be
+    cut off. Raises BadRequestError.
+    """
+    return _kept_text(raw) if len(raw) <= CACHED_MAX else _text(raw)
+
+
+def _text(raw: bytes) -> str:
+    names = sorted(name_of(asked) for asked in capabilities_asked(raw))
+    text = "".join(letter if letter.isprintable() else "?" for letter in ",".join(names))
+    return text.encode()[:CAPABILITY_BYTES_MAX].decode(errors="ignore")
 
 
 def _asked(raw: bytes) -> frozenset[Asked]:
@@ -56,3 +72,4 @@ def _bits(capabilities: Capabilities) -> Iterator[int]:
 
 
 _kept_asked = lru_cache(maxsize=1024)(_asked)
+_kept_text = lru_cache(maxsize=1024)(_text)

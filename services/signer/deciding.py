@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import floor
 
+from services.signer.asking import capability_text
 from services.signer.batch import Batch
 from services.signer.continuity import check_continuity, check_manifest, check_same_job, is_repeat
 from services.signer.domain.sequence import TicketSequence
@@ -277,6 +278,7 @@ class Deciding:
         """Take nonces, sign, and put everything into events that one save stores."""
         quote = intent.quote
         self._name_manifest(intent, session, now)
+        session.use(intent.request.key_id, capability_text(intent.body.capabilities), now)
         session.accept_quote(
             recipient_rand_hash=quote.rand_hash_hex,
             recipient="0x" + quote.recipient.hex(),
@@ -317,6 +319,7 @@ class Deciding:
             price_per_unit=price.price_per_unit,
             pixels_per_unit=price.pixels_per_unit,
             token_id=intent.request.token_id,
+            capability=capability_text(intent.body.capabilities),
             timestamp=now,
         )
         return session

@@ -114,6 +114,9 @@ def _learn(facts: Facts, topic: str, state: bytes) -> None:
             facts.named = {name: stored[name] for name in ("account_id", "session_id")}
         case PaymentSession.Opened.TOPIC:
             facts.opened = from_json(state)
+        case PaymentSession.UseChanged.TOPIC:
+            stored = from_json(state)
+            facts.opened |= {name: stored[name] for name in ("key_id", "capability")}
         case PaymentSession.QuoteAccepted.TOPIC:
             facts.quote = from_json(state)
 
@@ -128,6 +131,7 @@ def _opened(facts: Facts) -> SessionOpened:
         app=opened["app"],
         job_type=opened["job_type"],
         orchestrator=opened["orchestrator"],
+        capability=opened.get("capability", ""),
     )
 
 
@@ -151,4 +155,6 @@ def _payment(facts: Facts, stored: dict[str, Any]) -> PaymentSigned:
         tickets=stored["tickets"],
         cost=stored["cost"],
         units=stored["units"],
+        key_id=opened["key_id"],
+        capability=opened.get("capability", ""),
     )

@@ -84,5 +84,7 @@ def _recovered(entry: LogEntry, now: datetime) -> RecoveredTickets:
         creation_round=told.creation_round,
         recipient_rand_hash=rand_hash,
         first_nonce=told.first_nonce,
+        key_id=told.key_id,
+        capability=told.capability,
         timestamp=now,
     )

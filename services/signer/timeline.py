@@ -70,6 +70,8 @@ def _text(stored: StoredEvent) -> str | None:
     match stored:
         case PaymentSession.Opened():
             text = f"opened with {stored.orchestrator} by key {stored.key_id}"
+        case PaymentSession.UseChanged():
+            text = f"from here on key {stored.key_id} pays, for {stored.capability or 'no capability'}"
         case PaymentSession.Adopted():
             text = f"taken over from another signer, after its payment {stored.sequence}"
         case PaymentSession.QuoteAccepted():

@@ -1,4 +1,4 @@
-"""The examples of docs/limits.md and docs/streams.md, each run as it stands against the whole system."""
+"""The examples of docs/limits.md, docs/streams.md and docs/usage.md, each run as it stands against the whole system."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from tilt import demo
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = (ROOT / "docs/limits.md", ROOT / "docs/streams.md")
+DOCUMENTS = (ROOT / "docs/limits.md", ROOT / "docs/streams.md", ROOT / "docs/usage.md")
 PRELUDE = "Running the examples"
 SECTION = re.compile(r"^## (.+)\n", re.MULTILINE)
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -33,7 +33,7 @@ def call(*words, _call=call, **named):
     print(answered[0], file=sys.stderr)
     return answered
 """
-DESCRIBED = {"Limits", "Plans", "Credit", "Stops", "Streams", "Tokens", "Audit", "Hooks"}
+DESCRIBED = {"Limits", "Plans", "Credit", "Stops", "Streams", "Tokens", "Audit", "Hooks", "Usage"}
 CURL_CALL = re.compile(r"curl (.*?)  # \d{3}$", re.MULTILINE | re.DOTALL)
 PYTHON_CALL = re.compile(r"""call\("(\w+)", f?"(/[^"?]*)""")
 PARAMETER = re.compile(r"\\{.*?\\}")

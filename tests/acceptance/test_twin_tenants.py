@@ -132,8 +132,17 @@ def usage(names: Names, mine: Account) -> list[Call]:
     places = cursor(names.account_id, names.user_id)
     own = f"/v1/accounts/{mine.account_id}/usage"
     foreign = f"/v1/accounts/{names.account_id}/usage"
+    metered = {"meter": "tickets", "group_by": ["key", "user"], "key_id": names.key_id}
     return [
         *of_account(names, mine, "/usage"),
+        Call("GET", query(foreign, **metered)),
+        Call("GET", query(own, **metered, user_id=names.user_id), answers_own=True),
+        Call("GET", query(own, meter="tickets", filter=f"account:{names.account_id}"), answers_own=True),
+        Call(
+            "GET",
+            query(own, meter="tickets", group_by="user", cursor=cursor(names.user_id)),
+            answers_own=True,
+        ),
         Call("GET", query(foreign, **sums)),
         Call("GET", query(own, **sums), answers_own=True),
         Call("GET", query(own, **sums, cursor=places, limit=1), answers_own=True),
@@ -292,6 +301,11 @@ CASES: Cases = {
         names, mine, "/sessions", cursor(names.session_id)
     ),
     "query_account_usage": usage,
+    "close_usage": change(
+        "POST",
+        "/v1/accounts/{account_id}/usage/close",
+        {"until": "2026-01-01T00:00:00Z", "reason": "customer_request"},
+    ),
     "read_me": lambda names, _: [
         Call("GET", "/v1/me", answers_own=True),
         Call("GET", query("/v1/me", account=names.account_id), answers_own=True),
@@ -305,6 +319,7 @@ CASES: Cases = {
     "query_usage": lambda names, _: [
         Call("GET", "/v1/usage"),
         Call("GET", query("/v1/usage", group_by="account", user_id=names.user_id)),
+        Call("GET", query("/v1/usage", meter="tickets", account=names.account_id)),
         *pages("/v1/usage", cursor()),
     ],
 }
@@ -312,6 +327,7 @@ PAYMENT = "generate_a_payment"
 # What a user's key is answered with, where it is not 403; of another's user it may do none of these.
 TO_USERS_KEYS = {
     "read_me": {200},
+    "query_account_usage": {200, 403, 404},  # its own user's
     "discover_orchestrators": {200},
     "sign_our_address": {200},
     "begin_stream": {403, 404},

@@ -65,6 +65,8 @@ class StandIns:
         self.payments: list[signer.GeneratePayment] = []
         self.messages = 0
         self.usage_asked: list[metering.QueryUsage] = []
+        self.meters_asked: list[metering.QueryMeter] = []
+        self.closed: list[metering.CloseUsage] = []
         self.signatures_asked: list[signer.SignOrchestratorInfo] = []
         self.redemptions_asked: list[deposit_watcher.ReadRedemptions] = []
         self.limits_set: list[limits.SetLimits] = []
@@ -92,7 +94,7 @@ class StandIns:
         reply = self._answer(message.subject, message.data)
         await message.respond(reply.model_dump_json().encode())
 
-    def _answer(self, subject: str, data: bytes) -> Message:  # noqa: PLR0911
+    def _answer(self, subject: str, data: bytes) -> Message:  # noqa: C901, PLR0911
         match subject:
             case signer.SignOrchestratorInfo.subject:
                 asked_info = signer.SignOrchestratorInfo.model_validate_json(data)
@@ -115,6 +117,14 @@ class StandIns:
                 asked = metering.QueryUsage.model_validate_json(data)
                 self.usage_asked.append(asked)
                 return _usage(asked)
+            case metering.QueryMeter.subject:
+                asked_meter = metering.QueryMeter.model_validate_json(data)
+                self.meters_asked.append(asked_meter)
+                return _metered(asked_meter)
+            case metering.CloseUsage.subject:
+                close = metering.CloseUsage.model_validate_json(data)
+                self.closed.append(close)
+                return metering.ClosedUsage(account_id=close.account_id, closed_until=close.until)
             case deposit_watcher.ReadRedemptions.subject:
                 asked_redemptions = deposit_watcher.ReadRedemptions.model_validate_json(data)
                 self.redemptions_asked.append(asked_redemptions)
@@ -209,6 +219,14 @@ def _usage(asked: metering.QueryUsage) -> metering.UsagePage:
     group: dict[str, str | None] = {key: f"{key}-1" for key in asked.group_by}
     row = metering.UsageRow(group=group, payments=1, tickets=2, cost_wei=FUNDS, ev_wei=4, fee_wei=5)
     return metering.UsagePage(rows=[row])
+
+
+def _metered(asked: metering.QueryMeter) -> metering.MeterPage:
+    group: dict[str, str | None] = {key: f"={key}" for key in asked.group_by}
+    row = metering.MeterRow(
+        window_start=NOW, window_end=NOW, group=group, value="-1.500", late=2, of=["2031-03", "2031-04"]
+    )
+    return metering.MeterPage(meter=asked.meter, rows=[row])
 
 
 @dataclass

@@ -216,7 +216,6 @@ FOREIGN = (
     "/v1/accounts/acme/keys/000000000000/limits",
     "/v1/accounts/acme/credit",
     "/v1/accounts/acme/streams",
-    "/v1/accounts/acme/usage",
     "/v1/accounts/acme/sessions",
     "/v1/sessions/session-of-acme",
     "/v1/sessions/session-of-acme?account=acme",

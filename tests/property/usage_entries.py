@@ -18,6 +18,8 @@ wei = st.one_of(st.integers(0, 10**20), st.integers(0, WORD_MAX))
 sessions = st.sampled_from([("acme", "s1"), ("acme", "s2"), ("bolt", "s3")])
 users = st.sampled_from([None, "ann", "bob"])
 apps = st.sampled_from(["", "daydream"])
+keys = st.sampled_from(["", "key"])
+capabilities = st.sampled_from(["", "llm/a"])
 job_types = st.sampled_from(["live", "lv2v"])
 
 
@@ -33,6 +35,7 @@ def openings(draw: st.DrawFn) -> Event:
         app=draw(apps),
         job_type=draw(job_types),
         orchestrator="0xo",
+        capability=draw(capabilities),
     )
 
 
@@ -55,6 +58,8 @@ def payments(draw: st.DrawFn) -> Event:
         price_per_unit=draw(st.integers(0, INTEGER_MAX)),
         pixels_per_unit=draw(st.one_of(st.integers(1, 3), st.integers(1, INTEGER_MAX))),
         creation_round=9,
+        key_id=draw(keys),
+        capability=draw(capabilities),
     )
 
 

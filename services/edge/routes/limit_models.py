@@ -1,6 +1,5 @@
-"""What `/v1` reads and answers about limits, plans, credit, stops, streams and the audit."""
+"""What `/v1` reads and answers about limits, plans, credit, streams and the audit."""
 
-from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -12,21 +11,16 @@ from pydantic import (
     Field,
     PlainSerializer,
     StringConstraints,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
     WithJsonSchema,
-    field_validator,
 )
 
 from contracts import limits as contract
 from contracts.audit import AuditRow
 from contracts.credit import CreditRow
 from contracts.limits import JobType, LimitRow
-from contracts.stops import StopKind
 from contracts.stream_starts import LEASE_SECONDS_MAX, LEASE_SECONDS_MIN
 from services.edge.addresses import read_address
-from services.edge.routes.models import AccountId, Body, KeyId, Moment, OpaqueId, WeiOut
+from services.edge.routes.models import AccountId, Body, Moment, OpaqueId, WeiOut
 
 WEI_DIGITS_MAX = 78
 UNSPECIFIED = "unspecified"
@@ -209,93 +203,6 @@ class Credit(BaseModel):
     prepaid_micro_usd: int = Field(description="What is left of all grants.")
     owed_micro_usd: int = Field(description="What no grant covered.")
     credit_limit_micro_usd: int | None
-
-
-ACCOUNT_ID: TypeAdapter[str] = TypeAdapter(AccountId)
-KEY_ID: TypeAdapter[str] = TypeAdapter(KeyId)
-OPAQUE_ID: TypeAdapter[str] = TypeAdapter(OpaqueId)
-JOB_TYPE: TypeAdapter[str] = TypeAdapter(JobType)
-
-
-def _nothing(value: str) -> str:
-    if value:
-        raise ValueError("everything has no value")
-    return value
-
-
-def _user(value: str) -> str:
-    account_id, _, user_id = value.partition(":")
-    return f"{ACCOUNT_ID.validate_python(account_id)}:{OPAQUE_ID.validate_python(user_id)}"
-
-
-def _words(value: str) -> str:
-    if not value or not value.isprintable():
-        raise ValueError("a name or a URL is expected")
-    return value
-
-
-FORMS: Mapping[StopKind, Callable[[str], str]] = {
-    "everything": _nothing,
-    "account": ACCOUNT_ID.validate_python,
-    "user": _user,
-    "key": KEY_ID.validate_python,
-    "job_type": JOB_TYPE.validate_python,
-    "app": _words,
-    "recipient": read_address,
-    "orchestrator_url": _words,
-    "payer": read_address,
-}
-
-
-class StopTarget(Body):
-    """Whose payments are not signed."""
-
-    what: StopKind
-    value: str = Field(
-        default="",
-        max_length=2048,
-        validate_default=True,
-        description="Nothing for `everything`, `account:user` for a user.",
-    )
-
-    @field_validator("value")
-    @classmethod
-    def _check(cls, value: str, info: ValidationInfo) -> str:
-        what = info.data.get("what")
-        if what is None:
-            return value  # that is the mistake to tell
-        try:
-            return FORMS[what](value)
-        except ValidationError as problem:
-            raise ValueError(problem.errors()[0]["msg"]) from None
-
-
-class StopsToSet(Body):
-    stops: list[StopTarget] = Field(min_length=1, max_length=contract.LIST_MAX)
-    expires_at: Moment | None = Field(default=None, description="They lift themselves then.")
-    reason: Reason = UNSPECIFIED
-
-
-class StopsToLift(Body):
-    stops: list[StopTarget] = Field(min_length=1, max_length=contract.LIST_MAX)
-    reason: Reason = UNSPECIFIED
-
-
-class Stop(BaseModel):
-    what: StopKind
-    value: str
-    reason: str
-    actor: str
-    set_at: datetime
-    expires_at: datetime | None
-
-
-class Stops(BaseModel):
-    stops: list[Stop]
-
-
-class StopPage(Stops):
-    next: str | None = NEXT
 
 
 class StreamToBegin(Body):

@@ -8,9 +8,10 @@ from pydantic import BeforeValidator
 
 from contracts.stops import LiftStops, ListStops, SetStops, StopPage, StopToSet
 from services.edge.routes import cursor
-from services.edge.routes import limit_models as models
+from services.edge.routes import stop_models as models
 from services.edge.routes.access import NEEDS_ADMINISTRATOR, TheParts
 from services.edge.routes.actors import TheActor
+from services.edge.routes.limit_models import Reason
 from shared.bus import ask
 
 CSV: dict[str, Any] = {
@@ -41,7 +42,7 @@ def _first_column(text: str) -> Iterator[str]:
 
 
 type ListOrCsv = Annotated[models.StopsToSet, BeforeValidator(read_csv)]
-type WhyOfCsv = Annotated[models.Reason | None, Query(description="Of a list in `text/csv`.")]
+type WhyOfCsv = Annotated[Reason | None, Query(description="Of a list in `text/csv`.")]
 
 
 @router.get("")

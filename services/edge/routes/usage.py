@@ -1,4 +1,4 @@
-"""What was used: `/v1/usage`, sessions and their timelines, the pools and redemptions."""
+"""Payment sessions and their timelines, the pools and redemptions."""
 
 from typing import Annotated
 
@@ -21,10 +21,6 @@ from shared.bus import ask
 
 router = APIRouter(prefix="/v1")
 
-type From = Annotated[models.Moment | None, Query(alias="from", description="Begin, a whole hour.")]
-type To = Annotated[models.Moment | None, Query(alias="to", description="End, exclusive, a whole hour.")]
-type Groups = Annotated[list[metering.GroupKey], Query(description="Sum by these.", max_length=6)]
-type UserId = Annotated[models.OpaqueId | None, Query(description="Of this user only.")]
 type SessionId = Annotated[models.OpaqueId, Path()]
 type OfPayer = Annotated[
     models.PayerAddress | None, Query(alias="payer", description="Whose pool; needed if there are several.")
@@ -35,52 +31,6 @@ type OfKind = Annotated[
 type OfAccount = Annotated[
     models.AccountId | None, Query(alias="account", description="Whose session; an administrator says.")
 ]
-
-
-@router.get("/usage", dependencies=NEEDS_ADMINISTRATOR, tags=["Usage"])
-async def query_usage(  # noqa: PLR0917 (each is a query parameter)
-    parts: TheParts,
-    from_at: From = None,
-    to_at: To = None,
-    user_id: UserId = None,
-    group_by: Groups = [],  # noqa: B006 (read only)
-    limit: cursor.Limit = 100,
-    cursor_: cursor.NamedCursor = None,
-) -> models.UsagePage:
-    """Sum up the usage of all accounts."""
-    asked = metering.QueryUsage(
-        user_id=user_id,
-        from_at=from_at,
-        to_at=to_at,
-        group_by=group_by,
-        limit=limit,
-        after=cursor.decode(cursor_, len(group_by)),
-    )
-    return await _usage(parts, asked)
-
-
-@router.get("/accounts/{account_id}/usage", dependencies=NEEDS_KEY, tags=["Usage"])
-async def query_account_usage(  # noqa: PLR0917 (each is a query parameter)
-    account_id: ReadableAccount,
-    parts: TheParts,
-    from_at: From = None,
-    to_at: To = None,
-    user_id: UserId = None,
-    group_by: Groups = [],  # noqa: B006 (read only)
-    limit: cursor.Limit = 100,
-    cursor_: cursor.NamedCursor = None,
-) -> models.UsagePage:
-    """Sum up the usage of one account."""
-    asked = metering.QueryUsage(
-        account_id=account_id,
-        user_id=user_id,
-        from_at=from_at,
-        to_at=to_at,
-        group_by=group_by,
-        limit=limit,
-        after=cursor.decode(cursor_, len(group_by)),
-    )
-    return await _usage(parts, asked)
 
 
 @router.get("/sessions", dependencies=NEEDS_ADMINISTRATOR, tags=["Sessions"])
@@ -146,15 +96,6 @@ async def list_redemptions(
     page = await ask(parts.client, asked, deposit_watcher.RedemptionPage)
     following = cursor.next_of(page.redemptions, limit, lambda row: [row.redemption_id])
     return models.RedemptionPage(redemptions=[_redemption(row) for row in page.redemptions], next=following)
-
-
-async def _usage(parts: TheParts, asked: metering.QueryUsage) -> models.UsagePage:
-    page = await ask(parts.client, asked, metering.UsagePage)
-    rows = [models.UsageRow.model_validate(row, from_attributes=True) for row in page.rows]
-    following = cursor.next_of(
-        page.rows, asked.limit, lambda row: [row.group.get(key) or "" for key in asked.group_by]
-    )
-    return models.UsagePage(usage=rows, next=following if asked.group_by else None)
 
 
 async def _sessions(parts: TheParts, asked: metering.ListSessions) -> models.SessionPage:

@@ -22,18 +22,21 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 HOUR_MICROSECONDS = 3_600_000_000
 SCALE_BITS = 256
+NOBODY_TOLD = ("", "")  # key and capability of old batches
 
 # The rows of a batch. `at` is in microseconds after the batch's first entry, no user or stream is "".
-type Who = tuple[str, str, str, str, str, str]  # account, user, session, job type, app, recipient
+# account, user, session, job type, app, recipient; key and capability, which old batches do not tell
+type Who = tuple[str, ...]
 type Price = tuple[int, int, int]  # EV of a ticket in wei over CERTAIN, price per unit, pixels per unit
 # position after the batch's first, at, index of who, index of price, tickets, cost, units
 type Payment = tuple[int, int, int, int, int, int, int]
-# at, account, user, session, job type, app, orchestrator, stream
-type Opening = tuple[int, str, str, str, str, str, str, str]
+# at, account, user, session, job type, app, orchestrator, stream; key and capability as above
+type Opening = (
+    tuple[int, str, str, str, str, str, str, str] | tuple[int, str, str, str, str, str, str, str, str, str]
+)
 type Closing = tuple[int, int, str, str]  # position after the batch's first, at, account, session
-type Told = tuple[
-    str, str, int
-]  # of another signer's payment: the event's id, gateway, sequence in its session
+# Of another signer's payment: its event's id and gateway, and its sequence in its session.
+type Told = tuple[str, str, int]
 
 FEE_IS_COST: Price = (0, 0, 0)  # nobody told EV or price: what was used is what it cost
 
@@ -115,21 +118,29 @@ class Hour(NamedTuple):
 
     account_id: str
     user_id: str
+    key_id: str
     job_type: str
     app: str
-    recipient: str
+    capability: str
+    recipient: str  # "" of openings, which name none: no payment shares their rows
     hour: int  # hours since 1970
     fee_denominator: int
 
 
 class Sums(NamedTuple):
-    """Exact sums: EV in wei is `ev_numerator` / CERTAIN, the fee its numerator / denominator."""
+    """Exact sums: EV in wei is `ev_numerator` / CERTAIN, the fee its numerator / denominator.
+
+    `units` are seconds of live jobs, pixels of lv2v jobs and of those without a type, else calls.
+    `sessions` are those opened.
+    """
 
     payments: int
     tickets: int
     cost: int
     ev_numerator: int
     fee_numerator: int
+    units: int
+    sessions: int
 
 
 class SessionFacts(NamedTuple):
@@ -199,15 +210,32 @@ def rollup(usage: Usage) -> dict[Hour, Sums]:
             group[1] += tickets
             group[2] += cost
             group[3] += units
-    sums: dict[Hour, Sums] = {}
+    sums = _openings(usage)
     for (who, price, hour), (payments, tickets, cost, units) in groups.items():
-        account, user, _, job_type, app, recipient = usage["who"][who]
+        account, user, _, job_type, app, recipient, *use = usage["who"][who]
         ev, price_per_unit, pixels_per_unit = usage["prices"][price]
-        by = Hour(account, user, job_type, app, recipient, hour, pixels_per_unit or 1)
+        key_id, capability = use or NOBODY_TOLD
+        denominator = pixels_per_unit or 1
         fee = units * price_per_unit if pixels_per_unit else cost
-        added = Sums(payments, tickets, cost, tickets * ev, fee)
+        by = Hour(account, user, key_id, job_type, app, capability, recipient, hour, denominator)
+        added = Sums(payments, tickets, cost, tickets * ev, fee, units, 0)
         sums[by] = add(sums[by], added) if by in sums else added
     return sums
+
+
+def _openings(usage: Usage) -> dict[Hour, Sums]:
+    sums: dict[Hour, Sums] = {}
+    one = Sums(0, 0, 0, 0, 0, 0, 1)
+    for at, account, user, _, job_type, app, _, _, *use in usage["opened"]:
+        key_id, capability = use or NOBODY_TOLD
+        hour = (usage["at"] + at) // HOUR_MICROSECONDS
+        by = Hour(account, user, key_id, job_type, app, capability, "", hour, 1)
+        sums[by] = add(sums[by], one) if by in sums else one
+    return sums
+
+
+def accounts_of(usage: Usage) -> set[str]:
+    return {who[0] for who in usage["who"]} | {opening[1] for opening in usage["opened"]}
 
 
 def add(one: Sums, other: Sums) -> Sums:
@@ -217,7 +245,7 @@ def add(one: Sums, other: Sums) -> Sums:
 def session_changes(usage: Usage) -> dict[tuple[str, str], SessionChange]:
     """What a batch changes in the sessions it mentions, by account and session."""
     changes: dict[tuple[str, str], SessionChange] = {}
-    for at, account, user, session, job_type, app, orchestrator, stream in usage["opened"]:
+    for at, account, user, session, job_type, app, orchestrator, stream, *_ in usage["opened"]:
         change = _change(changes, (account, session), usage["at"] + at)
         change.learn(SessionFacts(user, job_type, app, orchestrator, stream), ToldBy.OPENING)
     _pay(usage, changes)
@@ -232,7 +260,7 @@ def _pay(usage: Usage, changes: dict[tuple[str, str], SessionChange]) -> None:
     for position, at, who, _, tickets, cost, _ in usage["payments"]:
         change = by_who[who]
         if change is None:
-            account, user, session, job_type, app, _ = usage["who"][who]
+            account, user, session, job_type, app, *_ = usage["who"][who]
             change = by_who[who] = _change(changes, (account, session), start + at)
             change.learn(SessionFacts(user, job_type, app, "", ""), ToldBy.PAYMENT)
         change.seen(start + at)
@@ -245,6 +273,11 @@ def _change(changes: dict[tuple[str, str], SessionChange], key: tuple[str, str],
         change = changes[key] = SessionChange(at)
     change.seen(at)
     return change
+
+
+def late_hour(recorded_at: datetime) -> int:
+    """What lies in hours before this one comes late: its hour was over for more than an hour."""
+    return (recorded_at - EPOCH) // timedelta(hours=1) - 1
 
 
 def moment(microseconds: int) -> datetime:

@@ -38,6 +38,8 @@ class RecoveredTickets(Aggregate):
         creation_round: int
         recipient_rand_hash: str
         first_nonce: int
+        key_id: str = ""
+        capability: str = ""
 
     @staticmethod
     def create_id(payer: str, recipient_rand_hash: str, first_nonce: int) -> UUID:
@@ -66,6 +68,9 @@ class RecoveredTickets(Aggregate):
         creation_round: int,
         recipient_rand_hash: str,
         first_nonce: int,
+        key_id: str = "",
+        capability: str = "",
+        *,
         timestamp: datetime,
     ) -> None:
         self.tickets = tickets

@@ -27,7 +27,7 @@ class PaymentSession(Aggregate):
     """
 
     TOPIC = "signer.payment_session"
-    class_version = 4
+    class_version = 5
 
     class Event(Aggregate.Event):
         TOPIC = "signer.payment_session.event"
@@ -51,6 +51,14 @@ class PaymentSession(Aggregate):
         price_per_unit: int
         pixels_per_unit: int
         token_id: str | None = None
+        capability: str = ""
+
+    class UseChanged(Event):
+        """From here on another key pays for the session, or another capability is asked for."""
+
+        TOPIC = "signer.use_changed"
+        key_id: str
+        capability: str
 
     class ManifestNamed(Event):
         TOPIC = "signer.manifest_named"
@@ -133,6 +141,7 @@ class PaymentSession(Aggregate):
         self.digests: list[str] = []  # of the requests paid last
         self.closed_at: datetime | None = None
         self.token_id: str | None = None
+        self.capability = ""
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
@@ -151,6 +160,11 @@ class PaymentSession(Aggregate):
     def upcast_v3_v4(state: dict[str, Any]) -> None:
         """Read snapshots from before there were session tokens."""
         state["token_id"] = None
+
+    @staticmethod
+    def upcast_v4_v5(state: dict[str, Any]) -> None:
+        """Read snapshots from before sessions knew what was asked for."""
+        state["capability"] = ""
 
     # What it knows
 
@@ -205,10 +219,12 @@ class PaymentSession(Aggregate):
         price_per_unit: int,
         pixels_per_unit: int,
         token_id: str | None = None,
+        capability: str = "",
         *,
         timestamp: datetime,
     ) -> None:
         self.opened_at = timestamp
+        self.capability = capability
         self.user_id = user_id
         self.key_id = key_id
         self.token_id = token_id
@@ -225,6 +241,17 @@ class PaymentSession(Aggregate):
     @event(ManifestNamed)
     def name_manifest(self, manifest_id: str, credentials: str, timestamp: datetime) -> None:
         self.manifests[manifest_id] = credentials
+
+    def use(self, key_id: str, capability: str, now: datetime) -> None:
+        """Say whose key pays now and for what; a request that asks for nothing goes on with what was."""
+        capability = capability or self.capability
+        if (key_id, capability) != (self.key_id, self.capability):
+            self._use_changed(key_id, capability, timestamp=now)
+
+    @event(UseChanged)
+    def _use_changed(self, key_id: str, capability: str, timestamp: datetime) -> None:
+        self.key_id = key_id
+        self.capability = capability
 
     @event(Adopted)
     def adopt(self, sequence: int, balance: int, last_at: datetime, timestamp: datetime) -> None:

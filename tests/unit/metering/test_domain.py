@@ -39,14 +39,14 @@ def usage(*payments: Payment, at: int = NOON) -> Usage:
 
 
 def hour(user: str, number: int, denominator: int) -> Hour:
-    return Hour("acme", user, "lv2v", "daydream", "0xr", number, denominator)
+    return Hour("acme", user, "", "lv2v", "daydream", "", "0xr", number, denominator)
 
 
 class TestRollup:
     def test_payments_of_one_hour_and_denominator_are_summed(self) -> None:
         sums = rollup(usage((0, 0, 0, 0, 1, 101, 13), (2, 5, 0, 0, 2, 202, 17)))
 
-        assert sums == {hour("", NOON // 3_600_000_000, 2): Sums(2, 3, 303, 3 * 7, 30 * 3)}
+        assert sums == {hour("", NOON // 3_600_000_000, 2): Sums(2, 3, 303, 3 * 7, 30 * 3, 30, 0)}
 
     def test_sessions_of_one_user_fall_together_and_users_do_not(self) -> None:
         other = usage((0, 0, 0, 0, 1, 1, 1), (2, 0, 1, 0, 1, 1, 1))
@@ -62,7 +62,25 @@ class TestRollup:
         told = usage((0, 0, 0, 0, 1, 1, 10), (2, 0, 0, 1, 1, 1, 10))
         told["prices"] = [(7, 3, 2), (11, 5, 2)]
 
-        assert rollup(told) == {hour("", NOON // 3_600_000_000, 2): Sums(2, 2, 2, 18, 80)}
+        assert rollup(told) == {hour("", NOON // 3_600_000_000, 2): Sums(2, 2, 2, 18, 80, 20, 0)}
+
+    def test_keys_and_capabilities_are_told_apart(self) -> None:
+        told = usage((0, 0, 0, 0, 1, 1, 1), (2, 0, 1, 0, 1, 1, 1))
+        told["who"] = [(*ACME, "key-1", "llm/a"), (*ACME, "key-2", "llm/b")]
+
+        assert {(by.key_id, by.capability) for by in rollup(told)} == {("key-1", "llm/a"), ("key-2", "llm/b")}
+
+    def test_openings_count_as_sessions_in_their_hour(self) -> None:
+        told = usage((0, 0, 0, 0, 1, 1, 1))
+        told["opened"] = [
+            (-1, "acme", "", "s1", "lv2v", "daydream", "0xo", "", "key-1", "llm/a"),
+            (0, "acme", "", "s2", "lv2v", "daydream", "0xo", "", "key-1", "llm/a"),
+            (5, "acme", "", "s3", "lv2v", "daydream", "0xo", ""),  # as old batches have them
+        ]
+
+        found = {(by.hour, by.key_id): sums.sessions for by, sums in rollup(told).items() if sums.sessions}
+        number = NOON // 3_600_000_000
+        assert found == {(number - 1, "key-1"): 1, (number, "key-1"): 1, (number, ""): 1}
 
 
 class TestSessions:

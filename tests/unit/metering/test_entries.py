@@ -55,12 +55,24 @@ def test_a_payment_keeps_all_that_is_summed() -> None:
 
     assert span == Span("signer", 2, 7, 9)
     assert usage["who"] == [
-        ("acme", "", "s1", "lv2v", "daydream", "0xr"),
-        ("acme", "bob", "s1", "lv2v", "daydream", "0xr"),
+        ("acme", "", "s1", "lv2v", "daydream", "0xr", "", ""),
+        ("acme", "bob", "s1", "lv2v", "daydream", "0xr", "", ""),
     ]
     assert usage["prices"] == [(12345 * 255, 5, 3)]
     assert usage["payments"] == [(0, 0, 0, 0, 3, 10**21 + 1, 17), (2, 0, 1, 0, 1, 10**21 + 1, 17)]
     assert usage["at"] == 1_782_907_199_999_999
+
+
+def test_key_and_capability_are_kept_where_they_are_told() -> None:
+    _, usage = read_usage(
+        [
+            payment(7, key_id="key-1", capability="llm/a"),
+            entry(8, SessionOpened.subject, {**OPENING, "capability": "llm/a"}),
+        ]
+    )
+
+    assert usage["who"][0][6:] == ("key-1", "llm/a")
+    assert usage["opened"][0][8:] == ("k", "llm/a")
 
 
 def test_the_contract_is_what_is_read() -> None:
@@ -77,7 +89,7 @@ def test_openings_and_closings_are_kept() -> None:
         [entry(7, SessionOpened.subject, OPENING), entry(8, SessionClosed.subject, closing)]
     )
 
-    assert usage["opened"] == [(0, "acme", "ann", "s1", "lv2v", "daydream", "0xo", "")]
+    assert usage["opened"] == [(0, "acme", "ann", "s1", "lv2v", "daydream", "0xo", "", "k", "")]
     assert usage["closed"] == [(1, 0, "acme", "s1")]
 
 

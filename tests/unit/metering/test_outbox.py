@@ -45,7 +45,10 @@ def test_stored_bytes_still_fold(metering: Metering, stored: Notification) -> No
 
     assert isinstance(recorded, UsageBatch.Recorded)
     assert rollup(recorded.usage) == {
-        Hour("acme", "", "lv2v", "daydream", "0xr", 495251, 3): Sums(1, 3, 10**21 + 1, 3 * 12345 * 255, 85)
+        Hour("acme", "", "", "lv2v", "daydream", "", "0xr", 495251, 3): Sums(
+            1, 3, 10**21 + 1, 3 * 12345 * 255, 85, 17, 0
+        ),
+        Hour("acme", "ann", "", "lv2v", "daydream", "", "", 495251, 1): Sums(0, 0, 0, 0, 0, 0, 1),
     }
     assert session_changes(recorded.usage)["acme", "s1"].closed
 
@@ -56,5 +59,9 @@ def test_what_is_written_today_is_what_was_written_then(metering: Metering, stor
     assert zlib.decompress(metering.mapper.to_stored_event(recorded).state) == GOLDEN
 
 
-def test_batches_and_assignments_are_public() -> None:
-    assert MeteringOutbox.topics == ("metering.usage_recorded", "metering.stream_assigned")
+def test_batches_assignments_and_closings_are_public() -> None:
+    assert MeteringOutbox.topics == (
+        "metering.usage_recorded",
+        "metering.stream_assigned",
+        "metering.usage_closed",
+    )

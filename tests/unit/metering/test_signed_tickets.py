@@ -54,13 +54,13 @@ def two() -> list[SignedTicket]:
 
 
 def test_what_was_used_is_what_it_cost() -> None:
-    _, usage = batch_of([ticket(fee=10**30, job_type="lv2v", pixels=17)], NOW)
+    _, usage = batch_of([ticket(fee=10**30, job_type="lv2v", pixels=17, sequence=1)], NOW)
 
     [(by, sums)] = rollup(usage).items()
 
     assert (by.account_id, by.user_id, by.job_type, by.recipient) == ("acme", "ann", "lv2v", "0xab")
     assert (sums.cost, sums.fee_numerator, by.fee_denominator) == (10**30, 10**30, 1)
-    assert (sums.payments, sums.tickets, sums.ev_numerator) == (1, 2, 0)
+    assert (sums.payments, sums.tickets, sums.units, sums.ev_numerator) == (1, 2, 17, 0)
 
 
 def test_an_hour_of_payments_is_one_row_whatever_they_cost() -> None:

@@ -50,7 +50,7 @@ class Signer:
 
     def ask(self, text: str, *, account: str = "account-1", grant: Wei | None = RICH, **who: Any) -> Outcome:
         request = PaymentRequest(
-            account, "key-1", who.pop("user", None), who.pop("stream", None), text, **who
+            account, who.pop("key", "key-1"), who.pop("user", None), who.pop("stream", None), text, **who
         )
         [outcome] = self.signing.sign_all([request], self.now)
         if isinstance(outcome, AllowanceNeeded) and grant is not None:

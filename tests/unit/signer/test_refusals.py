@@ -51,9 +51,9 @@ def test_snapshots_from_before_are_read(signer: Signer, quote: QuoteMaker) -> No
     reply = signer.pay(body(quote.text()))
     session = signer.signing.session("account-1", state_of(reply)["StateID"])
     snapshot = PaymentSession.Snapshot.take(session)
-    assert snapshot.state.pop("class_version") == 4
+    assert snapshot.state.pop("class_version") == 5
     snapshot.state["refused_at"] = None
-    for later in ("refused_seconds", "digests", "continued_at", "closed_at", "token_id"):
+    for later in ("refused_seconds", "digests", "continued_at", "closed_at", "token_id", "capability"):
         del snapshot.state[later]
 
     old = snapshot.mutate(None)
@@ -61,7 +61,7 @@ def test_snapshots_from_before_are_read(signer: Signer, quote: QuoteMaker) -> No
     assert isinstance(old, PaymentSession)
     assert (old.refused_at, old.refused_seconds) == ({}, {})
     assert (old.digests, old.continued_at, old.closed_at) == ([old.last_digest], None, None)
-    assert old.token_id is None
+    assert (old.token_id, old.capability) == (None, "")
 
 
 def test_the_summary_says_why_a_stream_stopped(signer: Signer, quote: QuoteMaker) -> None:

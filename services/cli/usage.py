@@ -1,0 +1,9 @@
+"""`clearinghouse usage`: usage of accounts."""
+
+import typer
+
+from services.cli import metered
+
+app = typer.Typer(no_args_is_help=True, help="Usage of accounts.")
+app.command("show")(metered.show)
+app.command("close")(metered.close)
