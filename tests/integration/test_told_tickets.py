@@ -40,9 +40,9 @@ pytestmark = pytest.mark.anyio
 
 NATS_USERS = (bus_user("metering"), bus_user("quota"), bus_user("edge"))
 ACCOUNTS = ("acme", "tide")
-SESSIONS, PAYMENTS = 6, 60  # of an account, of a session
-ESTIMATED = 8  # of a session's payments, before any event comes
-BATCH = 90
+SESSIONS, PAYMENTS = 3, 40  # of an account, of a session
+ESTIMATED = 4  # of a session's payments, before any event comes
+BATCH = 50
 
 
 @dataclass
@@ -177,6 +177,7 @@ def told(random: Random) -> list[SignedTicket]:
     return found
 
 
+@pytest.mark.timeout(300)
 async def test_each_event_counts_once_however_often_metering_dies(world: World) -> None:
     random = Random(11)
     tickets = told(random)
