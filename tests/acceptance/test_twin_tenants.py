@@ -221,7 +221,7 @@ def vars_of(names: Names) -> dict[str, str]:
 
 
 def told_tickets(names: Names, _: Account) -> list[Call]:
-    whose = {"auth_id": f"{names.account_id}:{names.user_id}", "session_id": names.session_id}
+    whose: dict[str, Any] = {"auth_id": f"{names.account_id}:{names.user_id}", "session_id": names.session_id}
     told = event(at=datetime(2026, 3, 1, tzinfo=UTC), **whose, id="0b9a9e5c-6f0a-4a8e-9a3b-0d6f5a1c2b3d")
     return [Call("POST", "/v1/usage/tickets", [told], answers_own=True)]
 

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from random import Random
+from uuid import UUID
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,7 +55,7 @@ def signed(draw: st.DrawFn) -> list[SignedTicket]:
 
 def recorded(batches: Sequence[Sequence[SignedTicket]]) -> list[Usage]:
     """What is stored of requests that come one after the other, read back from its bytes."""
-    known = set()
+    known: set[UUID] = set()
     usages: list[Usage] = []
     for batch in batches:
         new = {ticket.key: ticket for ticket in reversed(batch) if ticket.key not in known}
