@@ -1,4 +1,4 @@
-"""The examples of docs/limits.md, docs/streams.md and docs/usage.md, each run as it stands against the whole system."""
+"""The examples of DOCUMENTS, each run as it stands against the whole system."""
 
 import asyncio
 import json

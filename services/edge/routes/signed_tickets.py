@@ -48,7 +48,7 @@ BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            LINES: {"schema": {"type": "string", "description": "An event on each line, as Kafka has it."}},
+            LINES: {"schema": {"description": "An event on each line, as Kafka has it."}},
             ARRAY: {"schema": {"type": "array", "maxItems": TICKETS_MAX, "items": {}}},
         },
     }

@@ -20,6 +20,7 @@ from shared.money import MicroUsd, Wei
 from tests.unit.quota.ledger import NOW, nothing
 
 ANN = Scope("acme", user_id="ann")
+KEY_ID = "AbCdEfGhIjKl"
 AUTHOR = Author("admin", "test")
 USD_PER_ETH = Rate(MicroUsd(3_000_000_000), "test", NOW)
 
@@ -42,7 +43,7 @@ class Installation:
         asked = AuthorizePayment(
             account_id="acme",
             user_id="ann",
-            key_id="AbCdEfGhIjKl",
+            key_id=KEY_ID,
             state_id=state,
             sequence=sequence,
             balance=balance,

@@ -10,9 +10,12 @@ from pydantic import ValidationError
 from services.quota.domain import credit
 from services.quota.domain.credit import CreditGrant, GrantKind
 from services.quota.domain.foreign import ESTIMATES_KEPT, ForeignSession, Paid, Told
+from services.quota.domain.limit_set import Scope
+from services.quota.domain.limits import Limits
 from services.quota.domain.spending import WORTH, Rate, spent_in
+from services.quota.domain.sub_budget import SubBudget
 from shared.money import MicroUsd, Wei
-from tests.unit.quota.installation import AUTHOR, USD_PER_ETH, Installation
+from tests.unit.quota.installation import AUTHOR, KEY_ID, USD_PER_ETH, Installation
 from tests.unit.quota.ledger import NOW
 
 
@@ -95,6 +98,29 @@ def test_the_same_place_of_a_session_paid_twice_counts_twice() -> None:
     house.tell((0, 32))
 
     assert house.stand == (0, 93)
+
+
+def test_an_estimate_that_counted_is_taken_back_once() -> None:
+    house = Installation()
+    house.ask(0, "70")
+    house.settle()
+
+    house.tell((0, 30), (0, 31))
+
+    assert house.stand == (0, 61)
+
+
+def test_budgets_that_counted_the_estimate_are_those_that_are_corrected() -> None:
+    house = Installation()
+    key = Scope("acme", key_id=KEY_ID)
+    house.limiting.set_limits(key, Limits(spend_per_hour_wei=Wei(500)), AUTHOR, NOW)
+    house.ask(0, "70")
+    house.settle()
+
+    house.tell((0, 30))
+
+    found: SubBudget = house.quota.repository.get(SubBudget.create_id(*key.ids))
+    assert found.spending["all"][0] == 30
 
 
 def test_a_session_that_is_corrected_goes_on() -> None:
