@@ -19,6 +19,7 @@ from contracts import (
     accounts,
     audit,
     credit,
+    dead_letters,
     deposit_watcher,
     discovery,
     hooks,
@@ -27,6 +28,7 @@ from contracts import (
     message,
     metered_streams,
     metering,
+    public_log,
     quota,
     signed_tickets,
     signer,
@@ -34,14 +36,15 @@ from contracts import (
     stream_starts,
     webhooks_in,
 )
-from contracts.message import CHECKSUM_HEADER, Command, Event, Message
-from contracts.streams import DEAD_LETTERS, DEAD_SUBJECT, PUBLISHERS, stream_of
+from contracts.message import CHECKSUM_HEADER, Command, Event, LogEntry, LogPage, Message, ReadLog
+from contracts.streams import DEAD_LETTERS, DEAD_SUBJECT, PUBLISHERS, READER_PATTERN, stream_of
 
 DIRECTORY = Path(__file__).parent / "schemas"
 MODULES = (
     accounts,
     audit,
     credit,
+    dead_letters,
     deposit_watcher,
     discovery,
     hooks,
@@ -50,6 +53,7 @@ MODULES = (
     message,
     metered_streams,
     metering,
+    public_log,
     quota,
     signed_tickets,
     signer,
@@ -97,6 +101,8 @@ def asyncapi() -> dict[str, Any]:
                     "action": "receive" if issubclass(model, Command) else "send",
                     "channel": {"$ref": f"#/channels/{name}"},
                 }
+    channels |= _reader_channels()
+    operations |= _reader_operations()
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Clearinghouse", "version": VERSION, "description": _ABOUT},
@@ -110,20 +116,87 @@ _ABOUT = (
     "Commands go over core NATS request/reply and are always answered. Events are published on "
     f"JetStream ({', '.join(stream_of(publisher) for publisher in PUBLISHERS)}), each inside a "
     "LogEntry. What a reader cannot apply it keeps in its table dead_letters and announces on "
-    f"{DEAD_LETTERS} ({DEAD_SUBJECT}.>). Apply an entry only "
+    f"{DEAD_LETTERS} ({DEAD_SUBJECT}.>), until somebody redrives it. Apply an entry only "
     "if its previous_position is the position you applied last; read a gap with "
     f"cmd.<publisher>.read_log.v1. The header {CHECKSUM_HEADER} is the CRC-32 of the published bytes: if it "
-    "does not fit, take the message for lost."
+    "does not fit, take the message for lost. Each name in PROVISIONER_READERS is a NATS user of its "
+    "own, reader-<name>, that may fetch from and acknowledge the durable consumers reader-<name>, one on "
+    "each stream, and ask for pages of the logs: docs/events.md."
 )
 
 
 def _channel(model: type[Command] | type[Event]) -> dict[str, Any]:
-    payload = {"$ref": f"./messages.json#/$defs/{model.__name__}"}
+    message = {"payload": _schema_of(model)}
+    if issubclass(model, Event):
+        message = {"headers": _HEADERS, "payload": _enveloped(model)}
     return {
         "address": model.subject,
         "description": inspect.cleandoc(model.__doc__ or ""),
-        "messages": {model.__name__: {"payload": payload}},
+        "messages": {model.__name__: message},
     }
+
+
+def _schema_of(model: type[Message]) -> dict[str, Any]:
+    return {"$ref": f"./messages.json#/$defs/{model.__name__}"}
+
+
+_HEADERS = {
+    "type": "object",
+    "required": ["Nats-Msg-Id"],
+    "properties": {
+        "Nats-Msg-Id": {
+            "type": "string",
+            "pattern": f"^({'|'.join(PUBLISHERS)}):[0-9]+:[0-9]+$",
+            "description": "<service>:<epoch>:<position> of the entry",
+        },
+        CHECKSUM_HEADER: {"type": "string", "pattern": "^[0-9a-f]{8}$"},
+    },
+}
+
+
+def _enveloped(event: type[Event]) -> dict[str, Any]:
+    """An event travels as the `event` of a LogEntry."""
+    inside = {"subject": {"const": event.subject}, "event": _schema_of(event)}
+    return {"allOf": [_schema_of(LogEntry), {"type": "object", "properties": inside}]}
+
+
+def _reader_channels() -> dict[str, Any]:
+    """What a reader of its own (docs/events.md) fetches, acknowledges, and asks for gaps."""
+    parameters = {
+        "reader": {"description": f"a name of PROVISIONER_READERS, {READER_PATTERN}"},
+        "stream": {"enum": [stream_of(publisher) for publisher in PUBLISHERS]},
+    }
+    fetching = {"payload": {"type": "object", "properties": {"batch": {"type": "integer"}}}}
+    acknowledging = {"payload": {"type": "string", "const": "+ACK"}}
+    return {
+        "ReaderFetch": {
+            "address": "$JS.API.CONSUMER.MSG.NEXT.{stream}.reader-{reader}",
+            "description": "Entries come to the reply subject, in the order of the stream.",
+            "parameters": parameters,
+            "messages": {"Fetch": fetching},
+        },
+        "ReaderAck": {
+            "address": "$JS.ACK.{stream}.reader-{reader}.{place}",
+            "description": "The reply subject of an entry; it acknowledges all before it as well.",
+            "parameters": {**parameters, "place": {"description": "as the server wrote it"}},
+            "messages": {"Ack": acknowledging},
+        },
+        "LogPages": {"address": None, "messages": {"LogPage": {"payload": _schema_of(LogPage)}}},
+    }
+
+
+def _reader_operations() -> dict[str, Any]:
+    """`receive`, as for commands: it is the house that does."""
+    operations: dict[str, Any] = {
+        name: {"action": "receive", "channel": {"$ref": f"#/channels/{name}"}}
+        for name in ("ReaderFetch", "ReaderAck")
+    }
+    operations[ReadLog.__name__] = {
+        "action": "receive",
+        "channel": {"$ref": f"#/channels/{ReadLog.__name__}"},
+        "reply": {"channel": {"$ref": "#/channels/LogPages"}},
+    }
+    return operations
 
 
 def messages_of(module: ModuleType) -> Iterator[type[Message]]:

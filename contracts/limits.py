@@ -204,6 +204,7 @@ class LimitsView(Scoped):
     most_micro_usd: int | None = None  # the most the account can cost us
     # Of what is set here: another after each change, of plan and time zone too. None: not told.
     version: int | None = None
+    micro_usd_per_eth: int | None = None  # the rate that dollars are counted with; None: none is known
 
 
 class AssignPlan(Authored, Command):

@@ -111,6 +111,7 @@ class ListSessions(Command):
     account_id: str | None = None
     limit: int = Field(default=50, ge=1, le=500)
     after: str = ""
+    user_id: str | None = None  # only this user's
 
 
 class SessionRow(Message):
@@ -135,7 +136,10 @@ class SessionPage(Message):
 
 
 class UsageRecorded(Event):
-    """A batch of payments became usage; the records themselves are in metering's log."""
+    """A batch of payments became usage; the records themselves are in metering's log.
+
+    Positions are of `publisher`'s log, in `from_epoch`; 0 from a metering that did not tell.
+    """
 
     subject: ClassVar[str] = "evt.metering.usage_recorded.v1"
 
@@ -143,6 +147,8 @@ class UsageRecorded(Event):
     to_position: int
     records: int
     cost: WeiText
+    publisher: str = "signer"
+    from_epoch: int = 0
 
 
 class UsageClosed(Event):

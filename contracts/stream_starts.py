@@ -157,3 +157,4 @@ class StreamStopped(Event):
     account_id: str
     stream_id: str
     because: Literal["ended", "lease_expired"]
+    alive_at: datetime | None = None  # its last heartbeat, where its lease expired and that is known

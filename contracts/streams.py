@@ -14,6 +14,7 @@ from contracts.stops import STOPS
 
 DEAD_LETTERS = "DEAD_LETTERS"
 DEAD_SUBJECT = "dead"
+READER_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"  # of a reader's name
 NATS_VERSION_MIN = (2, 11)  # earlier servers silently ignore filter_subjects and message TTL
 
 PUBLISHERS = ("accounts", "quota", "signer", "metering", "deposit_watcher")
@@ -69,7 +70,11 @@ COMMANDS = {
         "cmd.quota.>",
         "cmd.signer.>",
         "cmd.metering.>",
+        "cmd.deposit_watcher.read_log.v1",
         "cmd.deposit_watcher.read_redemptions.v1",
+        "cmd.deposit_watcher.list_dead_letters.v1",
+        "cmd.deposit_watcher.read_dead_letter.v1",
+        "cmd.deposit_watcher.redrive_dead_letters.v1",
     ),
     "signer": ("cmd.quota.grant_allowances.v1",),
     "quota": ("cmd.signer.close_sessions.v1",),
@@ -90,26 +95,37 @@ COMMANDS = {
         "cmd.accounts.rotate_hook.v1",
         "cmd.accounts.set_payer.v1",
         "cmd.accounts.suspend_account.v1",
+        "cmd.deposit_watcher.list_dead_letters.v1",
+        "cmd.deposit_watcher.read_dead_letter.v1",
         "cmd.deposit_watcher.read_redemptions.v1",
+        "cmd.deposit_watcher.redrive_dead_letters.v1",
         "cmd.metering.close_usage.v1",
+        "cmd.metering.list_dead_letters.v1",
         "cmd.metering.list_sessions.v1",
         "cmd.metering.query_meter.v1",
         "cmd.metering.query_usage.v1",
+        "cmd.metering.read_audit.v1",
+        "cmd.metering.read_dead_letter.v1",
+        "cmd.metering.read_stream.v1",
         "cmd.metering.record_signed_tickets.v1",
+        "cmd.metering.redrive_dead_letters.v1",
         "cmd.quota.assign_plan.v1",
         "cmd.quota.end_stream.v1",
         "cmd.quota.end_token.v1",
         "cmd.quota.grant_credit.v1",
         "cmd.quota.lift_stops.v1",
+        "cmd.quota.list_dead_letters.v1",
         "cmd.quota.list_plans.v1",
         "cmd.quota.list_pools.v1",
         "cmd.quota.list_stops.v1",
         "cmd.quota.list_streams.v1",
         "cmd.quota.read_audit.v1",
         "cmd.quota.read_credit.v1",
+        "cmd.quota.read_dead_letter.v1",
         "cmd.quota.read_key_activity.v1",
         "cmd.quota.read_limits.v1",
         "cmd.quota.read_pool.v1",
+        "cmd.quota.redrive_dead_letters.v1",
         "cmd.quota.set_limits.v1",
         "cmd.quota.set_plan.v1",
         "cmd.quota.set_stops.v1",
@@ -117,6 +133,7 @@ COMMANDS = {
         "cmd.quota.void_credit.v1",
         "cmd.signer.read_session.v1",
         "cmd.signer.sign_orchestrator_info.v1",
+        *map(read_log_subject, PUBLISHERS),
     ),
 }
 
@@ -157,6 +174,22 @@ def permissions_of(service: str) -> Permissions:
 def inbox_of(service: str) -> str:
     """Each user has its own reply subjects, so that no service hears another's replies."""
     return f"_INBOX_{service}"
+
+
+def reader_user(name: str) -> str:
+    """The NATS user of an outsider who reads the log, and the name of its durable consumers."""
+    return f"reader-{name}"
+
+
+def reader_consumers(name: str) -> tuple[Consumer, ...]:
+    """One on each publisher's stream: whoever reads the log may read all of it."""
+    return tuple(Consumer("reader", publisher, name) for publisher in PUBLISHERS)
+
+
+def reader_permissions(name: str) -> Permissions:
+    """Read, and nothing else: it answers nobody, makes nothing, and hears only what was meant for it."""
+    publish = [subject for consumer in reader_consumers(name) for subject in _consume(consumer)]
+    return Permissions(tuple(publish), (inbox_of(reader_user(name)) + ".>",), responds=False)
 
 
 def _consume(consumer: Consumer) -> list[str]:

@@ -30,7 +30,7 @@ USER_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 KEY_PREFIX = "lpch_"  # of API keys: one that somebody took for an id is not kept
 TOLD_BACK_MAX = 128
 
-type Refusal = Literal["bad_event", "auth_id_missing", "account_not_found"]
+type TicketRefusal = Literal["bad_event", "auth_id_missing", "account_not_found"]
 type Printable = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=256)]
 type WholeText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,77}$")]
 type SignedText = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,100}$")]
@@ -50,11 +50,11 @@ def _number(given: object) -> object:
 class BadEvent(Exception):  # noqa: N818 (a refusal is an answer, not an error)
     """An event that is not recorded, and which of its fields is to blame."""
 
-    def __init__(self, field: str, detail: str, code: Refusal = "bad_event") -> None:
+    def __init__(self, field: str, detail: str, code: TicketRefusal = "bad_event") -> None:
         super().__init__(f"{field}: {detail}" if field else detail)
         self.field = field
         self.detail = detail
-        self.code: Refusal = code
+        self.code: TicketRefusal = code
 
 
 class _Told(BaseModel):

@@ -6,7 +6,7 @@ first. An idle reader asks the log too, so a wiped bus costs a second, not an en
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -20,6 +20,7 @@ from psycopg.rows import DictRow
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from contracts.dead_letters import LetterState
 from contracts.message import (
     CHECKSUM_HEADER,
     LogEntry,
@@ -32,7 +33,7 @@ from contracts.message import (
 from contracts.streams import DEAD_SUBJECT, Consumer, stream_of
 from shared import telemetry
 from shared.bus import ServiceUnavailableError, ask
-from shared.positions import Position, PositionMovedError, Positions
+from shared.positions import OvertakenError, Position, PositionMovedError, Positions
 from shared.store import Effect, EventSourced
 
 log = structlog.get_logger()
@@ -44,6 +45,15 @@ RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 # Applies entries and runs `done` in the same transaction (EventSourced.save takes it as an effect).
 type Apply = Callable[[Sequence[LogEntry], Effect], None]
+# Names what an entry sets, where the one that was told last counts; None where order changes nothing.
+type Sets = Callable[[LogEntry], str | None]
+# What is to be done with a letter in the transaction that applies it, or finds that nothing is left to do.
+type Settle = Callable[[LetterState], Effect]
+BURIED_FOR = (ValueError, KeyError, TypeError)
+
+
+def sets_nothing(_: LogEntry) -> None:
+    return None
 
 
 class LogWentBackError(Exception):
@@ -60,13 +70,19 @@ class Inbox:
         application: EventSourced,
         apply: Apply,
         reads: Sequence[str],
+        *,
+        sets: Sets = sets_nothing,
+        apply_late: Apply | None = None,
     ) -> None:
+        """`apply_late` applies an entry long after those that followed it; None: `apply` does it as well."""
         self._consumer = consumer
-        self._reader = consumer.durable
+        self.reader = self._reader = consumer.durable
         self._client = client
         self._application = application
         self._positions = Positions(application)
         self._apply = apply
+        self._apply_late = apply_late or apply
+        self._sets = sets
         self._reads = frozenset(reads)
         self._families = frozenset(_family(subject) for subject in reads)
         self._at = Position(1, 0)
@@ -204,7 +220,7 @@ class Inbox:
         wanted = _once([entry for entry in batch if self._wants(entry)])
         try:
             self._apply_in_one(wanted, batch[-1], ())
-        except (ValueError, KeyError, TypeError) as problem:
+        except BURIED_FOR as problem:
             if len(batch) == 1:
                 self._bury(batch[0], problem)
                 return
@@ -214,36 +230,55 @@ class Inbox:
     def _wants(self, entry: LogEntry) -> bool:
         """A version we do not know of an event we do read waits for a newer release of us."""
         if entry.subject in self._reads:
-            return not self._was_applied(entry)
+            return not self._was_applied(entry, self._past)
         if _family(entry.subject) in self._families:
             raise ServiceUnavailableError(f"{entry.subject} is newer than this reader")
         return False
 
-    def _was_applied(self, entry: LogEntry) -> bool:
+    def redrive(self, entry: LogEntry, settle: Settle) -> None:
+        """Apply an entry that was buried, whatever was applied since; our position stays.
+
+        Raises what it was buried for, if that is so still.
+        """
+        if entry.subject not in self._reads:
+            raise ValueError(f"{entry.subject} is not read by this release")
+        if self._was_applied(entry, self._positions.past(self._reader)):
+            self._application.recorder.insert_events([], effects=[settle("repeated")])
+            return
+        notes = self._notes([entry], must_be_last=True)
+        try:
+            self._apply_late([entry], _all_of([settle("applied"), *notes]))
+        except OvertakenError:
+            self._application.recorder.insert_events([], effects=[settle("overtaken")])
+
+    def _was_applied(self, entry: LogEntry, past: Mapping[int, int]) -> bool:
         """Whether this tells again what was lost by its publisher, but not by us."""
         lost = _lost_place(entry)
         if lost is None:
             return False
-        got_to = self._past.get(lost.epoch, 0)
+        got_to = past.get(lost.epoch, 0)
         return got_to >= lost.position or self._positions.was_recovered(self._reader, lost)
 
     def _apply_in_one(self, entries: Sequence[LogEntry], last: LogEntry, effects: Sequence[Effect]) -> None:
         new = Position(last.epoch, last.position)
         advance = self._positions.advance(self._reader, self._at, new)
-        lost = [place for entry in entries if (place := _lost_place(entry)) is not None]
-        if lost:
-            effects = [*effects, self._positions.recover(self._reader, lost)]
-
-        def done(cursor: Cursor[DictRow]) -> None:
-            advance(cursor)
-            for effect in effects:
-                effect(cursor)
-
+        done = _all_of([advance, *effects, *self._notes(entries, must_be_last=False)])
         if entries:
             self._apply(entries, done)
         else:
             self._application.recorder.insert_events([], effects=[done])
         self._at = new
+
+    def _notes(self, entries: Sequence[LogEntry], *, must_be_last: bool) -> list[Effect]:
+        """What is remembered of entries that are applied: which were told again, and what they set."""
+        effects = []
+        if lost := [place for entry in entries if (place := _lost_place(entry)) is not None]:
+            effects.append(self._positions.recover(self._reader, lost))
+        named = ((self._sets(entry), entry) for entry in entries)
+        set_by = {what: Position(by.epoch, by.position) for what, by in named if what is not None}
+        if set_by:
+            effects.append(self._positions.note_set(self._reader, set_by, must_be_last=must_be_last))
+        return effects
 
     def _bury(self, entry: LogEntry, problem: Exception) -> None:
         """Keep a poisonous entry with its reason and go on; nothing vanishes, nobody else stops."""
@@ -258,6 +293,14 @@ class Inbox:
         while self._buried:
             letter = self._buried.pop()
             await self._client.publish(f"{DEAD_SUBJECT}.{self._consumer.service}", to_json(letter))
+
+
+def _all_of(effects: Sequence[Effect]) -> Effect:
+    def done(cursor: Cursor[DictRow]) -> None:
+        for effect in effects:
+            effect(cursor)
+
+    return done
 
 
 async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:

@@ -20,3 +20,12 @@ def batch_cost(face_value: Wei, win_prob: int, tickets: int) -> Wei:
     The only place where EV is rounded, and up. Whole numbers throughout: this is on the hot path.
     """
     return Wei(-(-face_value * win_prob * tickets // CERTAIN))
+
+
+def float_string(number: Fraction, places: int) -> str:
+    """Go's big.Rat.FloatString: half is rounded away from zero."""
+    scaled = abs(number) * 10**places
+    whole = (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)
+    digits = str(whole).rjust(places + 1, "0")
+    sign = "-" if number < 0 else ""
+    return sign + (f"{digits[:-places]}.{digits[-places:]}" if places else digits)

@@ -1,7 +1,8 @@
 """How far a service has applied other services' logs, kept in its own store beside the effects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from psycopg import Cursor
 from psycopg.rows import DictRow
@@ -17,6 +18,16 @@ CREATE TABLE IF NOT EXISTS {schema}.dead_letters (
     reader text NOT NULL, epoch integer NOT NULL, position bigint NOT NULL,
     reason text NOT NULL, entry json NOT NULL, buried_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (reader, epoch, position));
+ALTER TABLE {schema}.dead_letters ADD COLUMN IF NOT EXISTS subject text NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS happened_at timestamptz,
+    ADD COLUMN IF NOT EXISTS state text NOT NULL DEFAULT 'waiting',
+    ADD COLUMN IF NOT EXISTS tries integer NOT NULL DEFAULT 1,
+    ADD COLUMN IF NOT EXISTS tried_at timestamptz, ADD COLUMN IF NOT EXISTS settled_at timestamptz,
+    ADD COLUMN IF NOT EXISTS settled_by text, ADD COLUMN IF NOT EXISTS settled_why text;
+CREATE INDEX IF NOT EXISTS dead_letters_waiting ON {schema}.dead_letters (reader, epoch, position)
+    WHERE state = 'waiting';
+CREATE TABLE IF NOT EXISTS {schema}.last_set (
+    reader text, what text, epoch integer NOT NULL, position bigint NOT NULL, PRIMARY KEY (reader, what));
 CREATE TABLE IF NOT EXISTS {schema}.past_positions (
     reader text NOT NULL, epoch integer NOT NULL, position bigint NOT NULL, PRIMARY KEY (reader, epoch));
 CREATE TABLE IF NOT EXISTS {schema}.recovered_positions (
@@ -24,8 +35,15 @@ CREATE TABLE IF NOT EXISTS {schema}.recovered_positions (
 """
 
 
+REASON_CHARACTERS_MAX = 2_000
+
+
 class PositionMovedError(Exception):
     """Another process of this service applied these entries: read our position again."""
+
+
+class OvertakenError(Exception):
+    """A later entry was applied that set the same anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +126,40 @@ class Positions:
 
         return effect
 
+    def note_set(self, reader: str, set_by: Mapping[str, Position], *, must_be_last: bool) -> Effect:
+        """The effect that remembers which entry set what last; it raises OvertakenError if it `must_be_last`.
+
+        Of such entries the last one counts, so one that was buried must not undo what came after it.
+        """
+        query = SQL(
+            "INSERT INTO {} AS known VALUES (%s, %s, %s, %s) ON CONFLICT (reader, what) DO UPDATE"
+            " SET epoch = excluded.epoch, position = excluded.position"
+            " WHERE (known.epoch, known.position) < (excluded.epoch, excluded.position)"
+        ).format(Identifier(self._datastore.schema, "last_set"))
+
+        def effect(cursor: Cursor[DictRow]) -> None:
+            for what, place in sorted(set_by.items(), key=itemgetter(0)):
+                cursor.execute(query, (reader, what, place.epoch, place.position))
+                if must_be_last and not cursor.rowcount:
+                    raise OvertakenError(what)
+
+        return effect
+
     def bury(self, reader: str, entry: LogEntry, reason: str) -> Effect:
         """The effect that keeps an entry which cannot be applied, with the reason."""
         query = SQL(
-            "INSERT INTO {} (reader, epoch, position, reason, entry) VALUES (%s, %s, %s, %s, %s)"
-            " ON CONFLICT DO NOTHING"
+            "INSERT INTO {} (reader, epoch, position, reason, entry, subject, happened_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
         ).format(Identifier(self._datastore.schema, "dead_letters"))
+        place = reader, entry.epoch, entry.position
 
         def effect(cursor: Cursor[DictRow]) -> None:
             text = entry.model_dump_json()
-            printable = reason.replace("\0", "\\0")  # PostgreSQL's text has no zero byte
-            cursor.execute(query, (reader, entry.epoch, entry.position, printable, text))
+            cursor.execute(query, (*place, printable(reason), text, entry.subject, entry.at))
 
         return effect
+
+
+def printable(reason: str) -> str:
+    """As PostgreSQL keeps it, whose text has no zero byte; and no longer than anybody reads."""
+    return reason.replace("\0", "\\0")[:REASON_CHARACTERS_MAX]

@@ -29,6 +29,7 @@ inbox_altered_total = Counter(
     ["publisher"],
 )
 dead_letters_total = Counter("clearinghouse_dead_letters_total", "Messages buried", ["publisher"])
+dead_letters_waiting = Gauge("clearinghouse_dead_letters_waiting", "Dead letters that wait", ["reader"])
 signed_wei_total = Counter("signer_signed_wei_total", "Cost of the tickets signed, in wei")
 signed_tickets_total = Counter("signer_signed_tickets_total", "Tickets signed")
 discovery_sweep_seconds = Histogram(

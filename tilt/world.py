@@ -18,7 +18,7 @@ from pathlib import Path
 import anyio.to_thread
 from coincurve import PrivateKey
 
-from contracts.streams import PUBLISHERS, SERVICES, permissions_of
+from contracts.streams import PUBLISHERS, SERVICES, permissions_of, reader_permissions, reader_user
 from shared.keccak import keccak
 from tilt.chain import node
 from tilt.chain import world as chain_world
@@ -68,6 +68,7 @@ class Options:
     replicas: int = 1  # of each of our own processes, but for provisioner and discovery
     standby: bool = False  # a second PostgreSQL, that every commit waits for
     log_level: str = "info"
+    readers: tuple[str, ...] = ()  # outsiders who read the log on the bus
 
 
 def is_torn(directory: Path) -> bool:
@@ -161,6 +162,9 @@ class World:
             may = permissions_of(service)
             password = self.slot.secret(f"nats-{service}")
             users.append(nats.User(service, password, may.publish, may.subscribe, may.responds))
+        for user, may in ((reader_user(name), reader_permissions(name)) for name in self.options.readers):
+            password = self.slot.secret(f"nats-{user}")
+            users.append(nats.User(user, password, may.publish, may.subscribe, may.responds))
         config = nats.Config(self.directory / "nats", self.slot.port("nats"), users)
         config.write(self.directory / "nats.conf")
 
@@ -195,6 +199,7 @@ class World:
                 ROLE_PASSWORDS=json.dumps(
                     {role: self.slot.secret(f"postgres-{role}") for role in PUBLISHERS}
                 ),
+                READERS=",".join(self.options.readers),
             ),
         ]
 

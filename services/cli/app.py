@@ -13,9 +13,11 @@ from services.cli import (
     accounts,
     applying,
     credit,
+    dead_letters,
     hooks,
     keys,
     limits,
+    log,
     plans,
     stops,
     streams,
@@ -45,6 +47,8 @@ app.add_typer(stops.app, name="stops")
 app.add_typer(streams.app, name="streams")
 app.add_typer(tickets.app, name="tickets")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(log.app, name="log")
 app.add_typer(usage.app, name="usage")
 app.command("time-zone")(limits.set_time_zone)
 app.command()(watching.pool)

@@ -16,4 +16,5 @@ class Settings(BaseSettings):
     key_pepper: Annotated[SecretStr, Field(min_length=32)] | None = None  # the edges' own, to make keys
     # The edges' own, to tell secrets of hooks.
     hook_keys: HexKeys = SecretStr("")
+    forward_header: SecretStr | None = None  # `Name: value`, sent with what `log forward` posts
     public_url: str = ""  # the origin clients reach us at, to make SDK tokens

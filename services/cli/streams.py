@@ -4,13 +4,15 @@ from typing import Annotated
 
 import typer
 
+from contracts.metered_streams import MeteredStreamView, ReadMeteredStream
 from contracts.stream_starts import EndStream, ListStreams, StreamPage, StreamView
 from services.cli import options
 from services.cli.house import House
 from services.cli.limits import require_account
-from services.cli.printing import Columns, print_rows
+from services.cli.printing import Columns, print_line, print_rows
 from services.cli.running import run
 from services.cli.saying import made
+from services.cli.stream_telling import tell
 
 PAGE = 500
 
@@ -49,6 +51,27 @@ def end_stream(
     async def work(house: House) -> None:
         await require_account(house, account_id)
         _show([await house.ask(command, StreamView)], json=json)
+
+    run(work, json=json)
+
+
+@app.command()
+def show(
+    account_id: options.AccountId,
+    stream_id: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.")],
+    *,
+    json: options.Json = False,
+) -> None:
+    """Show how long a stream ran, what it cost, and why it stopped."""
+    command = made(ReadMeteredStream, account_id=account_id, stream_id=stream_id)
+
+    async def work(house: House) -> None:
+        await require_account(house, account_id)
+        view = await house.ask(command, MeteredStreamView)
+        if json:
+            print_line(view.model_dump_json())
+        else:
+            tell(view)
 
     run(work, json=json)
 

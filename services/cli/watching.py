@@ -13,7 +13,7 @@ from services.cli.house import House
 from services.cli.printing import Columns, print_rows
 from services.cli.running import run
 
-AUDITED = ("accounts", "quota")
+AUDITED = ("accounts", "quota", "metering")
 AUDIT_PAGE_MAX = 500
 
 
@@ -32,7 +32,7 @@ def audit(
     account: Annotated[str | None, typer.Option(metavar="ACCOUNT", help="Of this account only.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
     service: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help=f"{' or '.join(AUDITED)}; none: both.")
+        list[str] | None, typer.Option(metavar="NAME", help=f"{' or '.join(AUDITED)}; none: all.")
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -29,6 +29,7 @@ from services.deposit_watcher.watcher import Watcher
 from shared import logging
 from shared.bucket import BucketWriter
 from shared.bus import connect, make_broker
+from shared.dead_letters import DeadLetters, answer_for
 from shared.inbox import Inbox
 from shared.lease import Lease
 from shared.log import PublicLog
@@ -63,7 +64,8 @@ async def run(settings: Settings) -> None:
     broker.context.set_global("public_log", store.public_log)
     broker.context.set_global("table", store.redemptions)
     inbox = Inbox(CONSUMER, client, watching, handlers.matching(watching, store.tickets), READS)
-    tasks: list[Task] = [partial(watch, lease, chain, watcher, scan, judge), inbox.run]
+    letters = DeadLetters(SERVICE, watching, [inbox])
+    tasks: list[Task] = [partial(watch, lease, chain, watcher, scan, judge), inbox.run, letters.watch]
     if settings.relay:
         tasks.append(Relay(SERVICE, dsn, store.public_log, client).run)
 
@@ -76,7 +78,7 @@ async def run(settings: Settings) -> None:
         return not lease.held or await watcher.has_observed()
 
     server = serve(
-        brokers=[broker],
+        brokers=[answer_for(letters, broker)],
         client=client,
         host=settings.http_host,
         port=settings.http_port,

@@ -2,7 +2,7 @@
 
 import re
 
-from shared.keccak import keccak
+from shared.keccak import checksum_address
 
 ADDRESS = re.compile("0x[0-9a-fA-F]{40}")
 
@@ -15,13 +15,6 @@ def read_address(text: str) -> str:
     if not ADDRESS.fullmatch(text):
         raise ValueError("an address is 0x and 40 hex digits")
     digits = text[2:]
-    if digits not in {digits.lower(), digits.upper(), _cased(digits.lower())}:
+    if digits not in {digits.lower(), digits.upper(), checksum_address(digits.lower())}:
         raise ValueError("the upper and lower case of the address are not its checksum (EIP-55)")
     return text.lower()
-
-
-def _cased(digits: str) -> str:
-    """EIP-55: a letter is upper case where the hash of the text has a digit of 8 or more."""
-    digest = keccak(digits.encode()).hex()
-    cased = (digit.upper() if hashed >= "8" else digit for digit, hashed in zip(digits, digest, strict=False))
-    return "".join(cased)

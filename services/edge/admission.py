@@ -28,12 +28,13 @@ VISITORS_MAX = 20_000
 PAYERS_MAX = 100_000
 BURST_SECONDS = 2  # of payments
 TOKENS = Pace(per_second=10, burst=200)  # that a key may make: quota remembers those with limits
+PAGES = Pace(per_second=10, burst=50)  # of the console, for a key: each asks the services some thirty times
 TOLD = Pace(per_second=0.1, burst=1)  # lines in the log of one cap and key: a flood is not to flood it
 HOOKS = frozenset({"/authorize", "/auth/stream"})
 COARSE = 2  # a rule is counted exactly by the signer; here one replica lets so much more pass
 
 
-type Capped = Literal["no_valid_key", "payments_of_key", "payments_of_token", "tokens_of_key"]
+type Capped = Literal["no_valid_key", "payments_of_key", "payments_of_token", "tokens_of_key", "pages_of_key"]
 
 log = structlog.get_logger()
 
@@ -122,6 +123,13 @@ class Admission:
         if wait > 0:
             self._note("tokens_of_key", identity)
             raise TooMany("too many session tokens a second of this key", wait)
+
+    def count_page(self, identity: Identity) -> None:
+        """Let somebody see a page who signed in with this key; raise TooMany."""
+        wait = self._payers.take(f"pages of {identity.key_id}", PAGES)
+        if wait > 0:
+            self._note("pages_of_key", identity)
+            raise TooMany("too many pages a second with this key", wait)
 
     def _count_payment(self, capped: Capped, name: str, pace: Pace | None, identity: Identity) -> None:
         wait = self._payers.take(name, pace) if pace else 0.0

@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from services.edge import docs, wire
+from services.edge.console import routes as console
 from services.edge.openapi_document import complete
 from services.edge.parts import Parts
 from services.edge.problems import (
@@ -27,6 +28,8 @@ from services.edge.routes import (
     activity,
     audit,
     credit,
+    dead_letters,
+    events,
     hooks,
     limits,
     me,
@@ -60,6 +63,8 @@ ROUTES = (
     tokens,
     stops,
     audit,
+    dead_letters,
+    events,
     hooks,
     webhooks,
 )
@@ -96,6 +101,7 @@ def make_app(parts: Parts | None) -> FastAPI:
     described = app.openapi
     app.openapi = lambda: complete(described())  # type: ignore[method-assign] # FastAPI's own advice
     app.add_route("/docs", lambda _: docs.page(app.openapi()), include_in_schema=False)
+    console.add_routes(app)
     _add_handlers(app)
     return app
 

@@ -17,6 +17,7 @@ from services.edge.api import make_app
 from services.edge.auth import Authenticator
 from services.edge.delivery_line import DeliveryLine
 from services.edge.discovery import ObservedOrchestrators
+from services.edge.event_log import EventLog
 from services.edge.gate import Gate
 from services.edge.gather import Gatherer
 from services.edge.hook_book import HookBook
@@ -77,8 +78,10 @@ def make_parts(
         signatures=PayerSignatures(ask_signer),
         orchestrators=ObservedOrchestrators(orchestrators),
         public_url=settings.public_url,
+        events=EventLog(client),
         hook_secrets=settings.hook_secrets(),
         clock=clock,
+        console=settings.console_sessions(),
     )
 
 
@@ -122,8 +125,13 @@ async def main() -> None:
     side = health_server(health, settings.http_host, settings.http_port)
     gc.freeze()  # what lives as long as the process need not be looked at again and again
     gc.set_threshold(GARBAGE_ALLOCATIONS)
+
+    def stop(number: int) -> None:
+        parts.events.close()
+        server.handle_exit(number, None)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
     lines = [parts.gatherer.run, parts.deliveries.run, parts.tickets.run, parts.sightings.run]
     async with background([bucket.run, orchestrators.run, rules.run, *lines]):
         beside = asyncio.create_task(side.serve())

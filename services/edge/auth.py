@@ -152,6 +152,20 @@ class Authenticator:
         """
         return self.recall(header) or await self._check(header, may_ask=may_ask)
 
+    async def holder_of(self, key_id: str) -> Identity:
+        """Return whose a key is now that was authenticated before; raise AuthenticationRefused."""
+        if not self._bucket.ready:
+            raise NotReadyError("identities are not loaded")
+        entry = self._bucket.get(key_id)
+        if entry is not None:
+            identity: Identity | None = Identity.model_validate_json(entry)
+        else:
+            identity = await self._ask(key_id, may_ask=True)
+        if identity is None:
+            raise UnknownKey
+        _require_active(identity)
+        return identity
+
     def find_administrator(self, header: bytes | None) -> Administrator | None:
         match = BEARER.fullmatch(header or b"")
         digest = hashlib.sha256(match[1] if match else b"").hexdigest()

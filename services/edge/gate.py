@@ -16,6 +16,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.edge.console.assets import PREFIX as ASSETS
 from services.edge.problems import WIRE_PATHS, refusal_bytes
 from shared import telemetry
 
@@ -26,6 +27,7 @@ WEBHOOK_BYTES_MAX = 256 * 1024
 WEBHOOKS = "/webhooks/"
 TICKETS_BYTES_MAX = 1024 * 1024
 TICKETS = "/v1/usage/tickets"
+CONSOLE = ("/usage", "/sign-in", "/sign-out", ASSETS)
 DISCARDED_BYTES_MAX = 1024 * 1024  # read and dropped, as a client that still writes hears no answer
 HEAD_BYTES_MAX = 16 * 1024
 BODY_SECONDS = 10.0
@@ -86,7 +88,7 @@ class Gate:
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         path = scope["path"]
-        what = path if path in WIRE_PATHS else "v1"
+        what = path if path in WIRE_PATHS else "console" if path.startswith(CONSOLE) else "v1"
         meters = self._meters.get((what, status))
         if meters is None:
             meters = (
@@ -110,7 +112,7 @@ class Gate:
 def _path(scope: Scope, status: int) -> str:
     """The path as it may be logged: one that found nothing may hold anything, a key or a mail address."""
     path = str(scope["path"])
-    if status < HTTP_REFUSED or path in WIRE_PATHS:
+    if status < HTTP_REFUSED or path in WIRE_PATHS or path in CONSOLE:
         return path
     return str(getattr(scope.get("route"), "path", "(unknown)"))
 

@@ -96,7 +96,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
 def _use_problem_json(operation: dict[str, Any]) -> None:
     for status, response in operation["responses"].items():
         content = response.get("content", {})
-        is_problem = content.get(JSON, {}).get("schema", {}).get("$ref", "").endswith("/Problem")
+        is_problem = content.get(JSON, {}).get("schema", {}).get("$ref", "").endswith("Problem")
         if status >= FIRST_REFUSAL and is_problem:
             content[PROBLEM] = content.pop(JSON)
 

@@ -7,8 +7,10 @@ from starlette.requests import HTTPConnection
 
 from services.edge.admission import Admission
 from services.edge.auth import Authenticator
+from services.edge.console.sessions import ConsoleSessions
 from services.edge.delivery_line import DeliveryLine
 from services.edge.discovery import ObservedOrchestrators
+from services.edge.event_log import EventLog
 from services.edge.gather import Gatherer
 from services.edge.hook_book import HookBook
 from services.edge.known_accounts import KnownAccounts
@@ -36,8 +38,10 @@ class Parts:
     signatures: PayerSignatures
     orchestrators: ObservedOrchestrators
     public_url: str
+    events: EventLog
     hook_secrets: frozenset[str] = frozenset()  # sha256 in hex of what hooks' callers show
     clock: Clock = field(default_factory=Clock)
+    console: ConsoleSessions | None = None  # None: no keys to make them with
 
 
 def parts_of(connection: HTTPConnection) -> Parts:

@@ -9,6 +9,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.edge.admission import BURST_SECONDS, Paces
 from services.edge.caps import Pace
+from services.edge.console.sessions import ConsoleSessions
 from services.edge.tokens import SessionTokens
 from shared.settings import BusSettings, HexKeys, read_keys
 
@@ -70,6 +71,10 @@ class Settings(BusSettings):
         if not keys:
             return None
         return SessionTokens(keys, issuer=self.token_issuer or self.public_url, clock=self.clock())
+
+    def console_sessions(self) -> ConsoleSessions | None:
+        keys, issuer = read_keys(self.token_keys), self.token_issuer or self.public_url
+        return ConsoleSessions(keys, issuer=issuer, clock=self.clock()) if keys else None
 
     def hook_secrets(self) -> frozenset[str]:
         return frozenset(filter(None, self.hook_secret_hashes.split(",")))

@@ -40,6 +40,7 @@ from services.metering.streaming import Streaming
 from shared import logging
 from shared.bus import connect, make_broker
 from shared.clock import Clock
+from shared.dead_letters import DeadLetters, answer_for
 from shared.inbox import Apply, Inbox
 from shared.lease import Lease, lead
 from shared.log import PublicLog
@@ -78,6 +79,7 @@ def answering(
         "signed_tickets": SignedTickets(metering, KnownTickets(datastore)),
         "public_log": public_log,
         "clock": clock,
+        "audit": metering.audit,
     }
     for router in (
         handlers.router,
@@ -104,8 +106,10 @@ async def run(settings: Settings) -> None:
 
     streaming = Streaming(metering, store, grace=settings.stream_grace(), raw_days=settings.raw_body_days)
     lease = Lease(dsn, SERVICE)
-    readers = [inbox.run for inbox in inboxes(metering, streaming, clock, client)]
-    tasks: list[Task] = [partial(lead, lease, partial(streaming.sweep, clock), *readers)]
+    readers = inboxes(metering, streaming, clock, client)
+    letters = DeadLetters(SERVICE, metering, readers)
+    alone: list[Task] = [partial(streaming.sweep, clock), *(reader.run for reader in readers)]
+    tasks: list[Task] = [partial(lead, lease, *alone), letters.watch]
     if settings.relay:
         tasks.append(Relay(SERVICE, dsn, public_log, client).run)
 
@@ -114,7 +118,7 @@ async def run(settings: Settings) -> None:
         lease.release()
 
     server = serve(
-        brokers=[answering(metering, streaming, public_log, clock, url)],
+        brokers=[answer_for(letters, answering(metering, streaming, public_log, clock, url))],
         client=client,
         host=settings.http_host,
         port=settings.http_port,
@@ -129,6 +133,7 @@ def make_tables(metering: Metering, public_log: PublicLog) -> None:
     """What the event store does not make itself."""
     public_log.create_tables()
     Positions(metering).create_tables()
+    metering.audit.create_tables()
     datastore = _recorder(metering).datastore
     with datastore.get_connection() as connection:
         create_tables(connection, datastore.schema)

@@ -7,13 +7,14 @@ from typing import ClassVar, Protocol
 from eventsourcing.utils import EnvType
 
 from services.metering.domain.usage import Span, Usage, UsageBatch
+from shared.audit import Audit
 from shared.store import Effect, EventSourced
 
 
 class Projection(Protocol):
     """Tables that are kept equal to a fold of all usage."""
 
-    def effects(self, usage: Usage, now: datetime) -> Sequence[Effect]:
+    def effects(self, span: Span, usage: Usage, now: datetime) -> Sequence[Effect]:
         """What adds usage that is recorded now to the tables, in the transaction that stores it."""
         ...
 
@@ -31,19 +32,22 @@ class Metering(EventSourced):
     def __init__(self, projection: Projection, env: EnvType | None = None) -> None:
         super().__init__(env)
         self._projection = projection
+        self.audit = Audit(self.name, self.recorder)
 
     def record(self, span: Span, usage: Usage, now: datetime, done: Effect) -> None:
         """Store a batch, add it to the projections and say `done`: all of it or nothing."""
         batch = UsageBatch.record(span, usage, now)
         # `done` first: of two processes that got the same entries, the second waits, and gives up.
-        self.save(batch, effects=[done, *self._projection.effects(usage, now)])
+        self.save(batch, effects=[done, *self._projection.effects(span, usage, now)])
         self.forget(batch.id)
 
-    def record_told(self, batches: Iterable[tuple[UsageBatch, Usage]], now: datetime, noted: Effect) -> None:
+    def record_told(self, told: Iterable[tuple[Span, Usage]], now: datetime, noted: Effect) -> None:
         """Store batches that no log of ours tells, all in one commit with what is `noted` of them."""
-        batches = list(batches)
-        effects = [effect for _, usage in batches for effect in self._projection.effects(usage, now)]
+        batches, effects = [], [noted]
+        for span, usage in told:
+            batches.append(UsageBatch.record(span, usage, now))
+            effects += self._projection.effects(span, usage, now)
         try:
-            self.save(*(batch for batch, _ in batches), effects=[noted, *effects])
+            self.save(*batches, effects=effects)
         finally:
-            self.forget(*(batch.id for batch, _ in batches))
+            self.forget(*(batch.id for batch in batches))

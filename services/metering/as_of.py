@@ -143,7 +143,7 @@ class AsOf:
 
 
 def _add_usage(cursor: Cursor[DictRow], events: Iterator[DomainEvent], closed: ClosedHours) -> None:
-    tables = UsageTables(LATER, LATER)
+    tables = UsageTables(LATER, LATER, LATER)
     for event in events:
         if isinstance(event, UsagePeriod.Closed):
             closed.close(event.account_id, event.until_at)

@@ -8,6 +8,7 @@ from eventsourcing.application import AggregateNotFoundError
 from services.metering.application import Metering
 from services.metering.closings import Closings
 from services.metering.domain.period import UsagePeriod
+from services.metering.outbox import public_of
 from services.metering.streaming import decided_again
 
 
@@ -30,7 +31,8 @@ class Closing:
             if period.pending_events:
                 # First of all that is locked: it waits for who is booking, and nobody waits for it.
                 close = lambda cursor: self._closings.close(cursor, account_id, until)  # noqa: E731
-                self._metering.save(period, effects=[close])
+                told = [public_of(each) for each in period.pending_events]
+                self._metering.save(period, effects=[close, self._metering.audit.record(told, now)])
             return period.closed_until_at
 
     def _load(self, account_id: str, now: datetime) -> UsagePeriod:

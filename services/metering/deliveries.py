@@ -47,4 +47,7 @@ def _change(entry: LogEntry, now: datetime) -> tuple[str, str, Change]:
         )
         return started.account_id, started.stream_id, begin
     stopped = StreamStopped.model_validate(entry.event)
-    return stopped.account_id, stopped.stream_id, partial(Stream.end, place=place, at=entry.at, now=now)
+    # Where nobody told the end, time counts up to the last heartbeat, not until the lease was over.
+    at = min(stopped.alive_at or entry.at, entry.at)
+    end = partial(Stream.end, place=place, at=at, because=stopped.because, now=now)
+    return stopped.account_id, stopped.stream_id, end

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from contracts.message import LogEntry
-from contracts.signer import PaymentSigned, SessionClosed, SessionOpened, TicketRecovered
+from contracts.signer import PaymentRefused, PaymentSigned, SessionClosed, SessionOpened, TicketRecovered
 from services.metering.domain.usage import (
     EPOCH,
     MICROSECOND,
@@ -18,17 +18,25 @@ from services.metering.domain.usage import (
     Opening,
     Payment,
     Price,
+    Refusal,
     Span,
     Usage,
     Who,
 )
 
 PUBLISHER = "signer"
-READS = (SessionOpened.subject, PaymentSigned.subject, SessionClosed.subject, TicketRecovered.subject)
+READS = (
+    SessionOpened.subject,
+    PaymentSigned.subject,
+    SessionClosed.subject,
+    TicketRecovered.subject,
+    PaymentRefused.subject,
+)
 
 INTEGER_END = 2**63
 TICKETS_END = 2**31  # far from where a column of sums would overflow
 WEI_END = 2**256
+STATUS_END = 1000
 WEI_DIGITS = 78
 WORD = re.compile("(0x)?[0-9a-fA-F]{1,64}")
 TEXT_BYTES = 400
@@ -59,9 +67,10 @@ class _Reader:
         self._payments: list[Payment] = []
         self._opened: list[Opening] = []
         self._closed: list[Closing] = []
+        self._refused: list[Refusal] = []
 
     def usage(self) -> Usage:
-        return {
+        usage: Usage = {
             "at": self._at,
             "who": self._who,
             "prices": self._prices,
@@ -69,6 +78,9 @@ class _Reader:
             "opened": self._opened,
             "closed": self._closed,
         }
+        if self._refused:
+            usage["refused"] = self._refused
+        return usage
 
     def read(self, entry: LogEntry) -> None:
         if entry.subject == PaymentSigned.subject:
@@ -80,6 +92,8 @@ class _Reader:
             self._opened.append(self._opening(entry))
         elif entry.subject == SessionClosed.subject:
             self._closed.append(self._closing(entry))
+        elif entry.subject == PaymentRefused.subject:
+            self._refused.append(self._refusal(entry))
         else:
             raise ValueError(f"{entry.subject} is not for metering")
 
@@ -157,6 +171,13 @@ class _Reader:
         event = entry.event
         position, at = entry.position - self._first, _microseconds(entry.at) - self._at
         return position, at, _key(event["account_id"]), _key(event["session_id"])
+
+    def _refusal(self, entry: LogEntry) -> Refusal:
+        event, at = entry.event, _microseconds(entry.at) - self._at
+        account, session, status = _key(event["account_id"]), _key(event["session_id"]), event["status"]
+        if type(status) is not int or not 0 <= status < STATUS_END:
+            raise ValueError(f"status: {status!r:.99}")
+        return at, account, session, status, _key(event["reason"])
 
 
 def _microseconds(at: datetime) -> int:

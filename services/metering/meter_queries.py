@@ -13,7 +13,7 @@ from services.metering.as_of import AsOf
 from services.metering.counted import BUILT_IN, Distinct, Meter, Sum, defined, floor_text, plain_text
 from services.metering.domain.usage import EPOCH
 from services.metering.refusal import BadQuery
-from services.metering.usage_windows import Windows, months_of, windows, zone_of
+from services.metering.usage_windows import YEARS, Windows, months_of, windows, zone_of
 
 TIMEOUT_MS = 2000  # the caller does not wait longer
 HOUR = timedelta(hours=1)
@@ -220,8 +220,10 @@ def _narrow(asked: QueryMeter, meter: Meter) -> list[Composable]:
 
 
 def _check(asked: QueryMeter, meter: Meter) -> None:
-    for name, at in (("from_at", asked.from_at), ("to_at", asked.to_at)):
-        if at is not None and (at - EPOCH) % HOUR:
+    for name, at in (("from_at", asked.from_at), ("to_at", asked.to_at), ("as_of", asked.as_of)):
+        if at is not None and at.year not in YEARS:
+            raise BadQuery(f"{name} lies outside of the years {YEARS.start} to {YEARS.stop - 1}")
+        if at is not None and name != "as_of" and (at - EPOCH) % HOUR:
             raise BadQuery(f"{name} is not a whole hour")
     for what, names in (("group_by", asked.group_by), ("filters", list(asked.filters))):
         if unknown := set(names) - {*meter.keys}:
@@ -257,8 +259,8 @@ def _time(text: str) -> datetime:
         at = datetime.fromisoformat(text)
     except ValueError as problem:
         raise BadQuery("after has no time where one is due") from problem
-    if at.tzinfo is None:
-        raise BadQuery("after has a time without a time zone")
+    if at.tzinfo is None or at.year not in YEARS:
+        raise BadQuery("after has a time without a time zone, or far away")
     return at.astimezone(UTC)
 
 

@@ -2,33 +2,52 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any, cast
 
 from eventsourcing.persistence import Notification
 
 from contracts.message import Event
-from contracts.metered_streams import StreamAssigned
+from contracts.metered_streams import StreamAssigned, StreamClosed, StreamEnd
 from contracts.metering import UsageClosed, UsageRecorded
 from contracts.signed_tickets import SignedPayment, SignedTicketsRecorded
 from services.metering.application import Metering
 from services.metering.domain.period import UsagePeriod
 from services.metering.domain.signed_tickets import paid_of
-from services.metering.domain.stream import Stream
+from services.metering.domain.stream import Stream, moment_of
 from services.metering.domain.usage import UsageBatch
 
 
 class MeteringOutbox:
-    topics: Sequence[str] = (UsageBatch.Recorded.TOPIC, Stream.Assigned.TOPIC, UsagePeriod.Closed.TOPIC)
+    topics: Sequence[str] = (
+        UsageBatch.Recorded.TOPIC,
+        Stream.Assigned.TOPIC,
+        UsagePeriod.Closed.TOPIC,
+        Stream.Closed.TOPIC,
+    )
 
     def __init__(self, metering: Metering) -> None:
         self._mapper = metering.mapper
 
     def to_public(self, notification: Notification) -> tuple[Event, datetime]:
         stored = self._mapper.to_domain_event(notification)
-        assert isinstance(stored, UsageBatch.Recorded | Stream.Assigned | UsagePeriod.Closed)
-        return _told(stored), stored.timestamp
+        told = public_of(stored)
+        assert told is not None
+        return told, cast("Any", stored).timestamp
 
 
-def _told(stored: UsageBatch.Recorded | Stream.Assigned | UsagePeriod.Closed) -> Event:
+def public_of(stored: object) -> Event | None:
+    """What is told of a stored event; None where nothing is."""
+    if isinstance(stored, Stream.Closed):
+        return StreamClosed(
+            account_id=stored.account_id,
+            stream_id=stored.stream_id,
+            user_id=stored.user_id or None,
+            app=stored.app,
+            began_at=moment_of(stored.began),
+            ended_at=moment_of(stored.ended),
+            elapsed_ms=stored.ended - stored.began,
+            because=cast("StreamEnd", stored.because),
+        )
     if isinstance(stored, Stream.Assigned):
         return StreamAssigned(
             account_id=stored.account_id,
@@ -41,6 +60,8 @@ def _told(stored: UsageBatch.Recorded | Stream.Assigned | UsagePeriod.Closed) ->
         return UsageClosed(
             account_id=stored.account_id, until=stored.until_at, actor=stored.actor, reason=stored.reason
         )
+    if not isinstance(stored, UsageBatch.Recorded):
+        return None
     if "told" in stored.usage:
         return _signed_tickets(stored)
     return UsageRecorded(
@@ -48,6 +69,8 @@ def _told(stored: UsageBatch.Recorded | Stream.Assigned | UsagePeriod.Closed) ->
         to_position=stored.last,
         records=stored.records,
         cost=stored.cost,
+        publisher=stored.publisher,
+        from_epoch=stored.epoch,
     )
 
 

@@ -13,6 +13,7 @@ from services.metering.domain.usage import (
     HOUR_MICROSECONDS,
     Hour,
     SessionChange,
+    Span,
     Sums,
     Usage,
     accounts_of,
@@ -21,9 +22,11 @@ from services.metering.domain.usage import (
     rollup,
     session_changes,
 )
+from services.metering.refusals import CREATE_REFUSALS, RefusalTable
+from services.metering.refusals import TABLE as REFUSALS
 from shared.store import Effect
 
-TABLES = ("usage_hourly", "sessions")
+TABLES = ("usage_hourly", "sessions", REFUSALS)
 
 # A user or stream that is not told is the empty text, so that keys have no nulls in them.
 # `hour` is where it counts, `of_hour` where it happened: another one only if that one was closed.
@@ -53,6 +56,9 @@ CREATE TABLE IF NOT EXISTS {schema}.sessions (
     opened_at timestamptz NOT NULL, last_at timestamptz NOT NULL, payments bigint NOT NULL,
     tickets bigint NOT NULL, cost numeric NOT NULL, closed boolean NOT NULL,
     PRIMARY KEY (account_id, session_id));
+ALTER TABLE {schema}.sessions ADD COLUMN IF NOT EXISTS first_place numeric,
+    ADD COLUMN IF NOT EXISTS first_cost numeric, ADD COLUMN IF NOT EXISTS paid_place numeric,
+    ADD COLUMN IF NOT EXISTS closed_place numeric, ADD COLUMN IF NOT EXISTS paid_at timestamptz;
 CREATE INDEX IF NOT EXISTS sessions_by_account ON {schema}.sessions (account_id, opened_at, session_id);
 CREATE INDEX IF NOT EXISTS sessions_by_time ON {schema}.sessions (opened_at, session_id);
 CREATE INDEX IF NOT EXISTS sessions_by_id ON {schema}.sessions (session_id);
@@ -85,16 +91,26 @@ _LEARN = ", ".join(
 
 CHANGE_SESSIONS = f"""
 INSERT INTO {{table}} AS t (account_id, session_id, told_by, {", ".join(_FACTS)},
-    opened_at, last_at, payments, tickets, cost, closed)
+    opened_at, last_at, payments, tickets, cost, closed, first_place, first_cost, paid_place, closed_place,
+    paid_at)
 SELECT * FROM unnest(%b::text[], %b::text[], %b::smallint[], %b::text[], %b::text[], %b::text[],
     %b::text[], %b::text[], %b::timestamptz[], %b::timestamptz[], %b::bigint[], %b::bigint[],
-    %b::numeric[], %b::boolean[])
+    %b::numeric[], %b::boolean[], %b::numeric[], %b::numeric[], %b::numeric[], %b::numeric[],
+    %b::timestamptz[])
 ON CONFLICT (account_id, session_id) DO UPDATE SET {_LEARN},
     told_by = greatest(t.told_by, EXCLUDED.told_by),
     opened_at = least(t.opened_at, EXCLUDED.opened_at), last_at = greatest(t.last_at, EXCLUDED.last_at),
     payments = t.payments + EXCLUDED.payments, tickets = t.tickets + EXCLUDED.tickets,
     cost = t.cost + EXCLUDED.cost,
-    closed = CASE WHEN EXCLUDED.payments > 0 OR EXCLUDED.closed THEN EXCLUDED.closed ELSE t.closed END
+    first_cost = CASE WHEN t.first_place < EXCLUDED.first_place THEN t.first_cost
+        ELSE coalesce(EXCLUDED.first_cost, t.first_cost) END,
+    first_place = least(t.first_place, EXCLUDED.first_place),
+    paid_place = greatest(t.paid_place, EXCLUDED.paid_place),
+    closed_place = greatest(t.closed_place, EXCLUDED.closed_place),
+    paid_at = greatest(t.paid_at, EXCLUDED.paid_at),
+    closed = CASE WHEN EXCLUDED.payments = 0 AND EXCLUDED.closed_place IS NULL THEN t.closed ELSE
+        coalesce(greatest(t.closed_place, EXCLUDED.closed_place) >
+            coalesce(greatest(t.paid_place, EXCLUDED.paid_place), -1), false) END
 """  # noqa: S608 (our own column names)
 
 
@@ -102,29 +118,41 @@ class UsageTables:
     """Adds usage to the two tables, one statement each; a rebuild names tables of its own."""
 
     def __init__(
-        self, usage_hourly: Identifier, sessions: Identifier, *, closings: Closings | None = None
+        self,
+        usage_hourly: Identifier,
+        sessions: Identifier,
+        refusals: Identifier,
+        *,
+        closings: Closings | None = None,
     ) -> None:
         self._add_usage = SQL(ADD_USAGE).format(table=usage_hourly)
         self._change_sessions = SQL(CHANGE_SESSIONS).format(table=sessions)
+        self._refusals = RefusalTable(refusals)
         self._closings = closings
 
-    def effects(self, usage: Usage, now: datetime) -> Sequence[Effect]:
+    def effects(self, span: Span, usage: Usage, now: datetime) -> Sequence[Effect]:
         closings = self._closings
         assert closings is not None
 
         def effect(cursor: Cursor[DictRow]) -> None:
-            self.add(cursor, usage, now, closings.first_open(cursor, accounts_of(usage)))
+            self.add(cursor, span, usage, now, closings.first_open(cursor, accounts_of(usage)))
 
         return [effect]
 
     def add(
-        self, cursor: Cursor[DictRow], usage: Usage, recorded_at: datetime, first_open: Mapping[str, int]
+        self,
+        cursor: Cursor[DictRow],
+        span: Span,
+        usage: Usage,
+        recorded_at: datetime,
+        first_open: Mapping[str, int],
     ) -> None:
         """Add a batch that was recorded then; `first_open` hours are of accounts that have closed ones."""
         self.add_usage(cursor, usage, recorded_at, first_open)
         if changes := session_changes(usage):
-            rows = (_session_row(*key, change) for key, change in changes.items())
+            rows = (_session_row(*key, change, span.place) for key, change in changes.items())
             cursor.execute(self._change_sessions, _columns(rows), prepare=True)
+        self._refusals.add(cursor, usage)
 
     def add_usage(
         self, cursor: Cursor[DictRow], usage: Usage, recorded_at: datetime, first_open: Mapping[str, int]
@@ -145,7 +173,8 @@ def usage_tables(schema: str) -> UsageTables:
 
 
 def create_tables(connection: Connection[DictRow], schema: str) -> None:
-    connection.execute(SQL(CREATE_TABLES + CREATE_CLOSINGS).format(schema=Identifier(schema)))
+    query = CREATE_TABLES + CREATE_REFUSALS + CREATE_CLOSINGS
+    connection.execute(SQL(query).format(schema=Identifier(schema)))
 
 
 def _usage_row(by: Hour, sums: Sums, first_open: int, *, is_late: bool) -> tuple[object, ...]:
@@ -155,7 +184,8 @@ def _usage_row(by: Hour, sums: Sums, first_open: int, *, is_late: bool) -> tuple
     return (*by[:7], *hours, by.fee_denominator, *sums, late)
 
 
-def _session_row(account_id: str, session_id: str, change: SessionChange) -> tuple[object, ...]:
+def _session_row(account_id: str, session_id: str, change: SessionChange, place: int) -> tuple[object, ...]:
+    first_position, first_cost = change.first_paid or (None, None)
     return (
         account_id,
         session_id,
@@ -167,6 +197,11 @@ def _session_row(account_id: str, session_id: str, change: SessionChange) -> tup
         change.tickets,
         change.cost,
         change.closed,
+        place + first_position if first_position is not None else None,
+        first_cost,
+        place + change.paid_position if change.payments else None,
+        place + change.closed_position if change.closed_position >= 0 else None,
+        moment(change.paid_at) if change.paid_at is not None else None,
     )
 
 

@@ -85,6 +85,7 @@ class UsageQueries:
         conditions: list[Composable | None] = [
             SQL("told_by > {}").format(Literal(int(ToldBy.CLOSING))),
             _equals("account_id", asked.account_id),
+            _equals("user_id", asked.user_id),
         ]
         if asked.after:
             conditions.append(self._before(asked))

@@ -9,16 +9,19 @@ from psycopg import Connection, Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import Identifier
 
+from services.metering import refusals
 from services.metering.closings import CREATE_CLOSINGS, ClosedHours, Closings
 from services.metering.closings import TABLE as CLOSINGS
 from services.metering.domain.period import UsagePeriod
+from services.metering.domain.stream import Stream
 from services.metering.domain.usage import UsageBatch
+from services.metering.outbox import public_of
 from services.metering.projections import CREATE_TABLES, TABLES, USAGE_KEY, UsageTables
 from services.metering.signed_ticket_tables import CREATE_SIGNED_TICKETS, SIGNED_TICKETS, TicketKeys
 from services.metering.signed_ticket_tables import TABLE as TICKETS
 from services.metering.stream_replay import STREAM_TABLES, filling_streams
 from services.metering.stream_tables import CREATE_STREAM_TABLES
-from shared.audit import Together
+from shared.audit import AUDIT_TABLE, CREATE_AUDIT_TABLE, Together, with_audit
 from shared.folding import DomainEvent, Events
 from shared.replay import Replay, main
 from shared.store import JsonTranscoder
@@ -27,6 +30,7 @@ from shared.table_copies import Table
 KEYS = {
     "usage_hourly": USAGE_KEY,
     "sessions": ("account_id", "session_id"),
+    refusals.TABLE: refusals.KEY,
     CLOSINGS: ("account_id",),
 }
 TOPICS = [UsageBatch.Recorded.TOPIC, UsagePeriod.Closed.TOPIC]
@@ -57,7 +61,7 @@ class UsageFilling:
             self._closings.close(cursor, event.account_id, event.until_at)
         else:
             assert isinstance(event, UsageBatch.Recorded)
-            self._tables.add(cursor, event.usage, event.timestamp, self._closed.first_open())
+            self._tables.add(cursor, event.span, event.usage, event.timestamp, self._closed.first_open())
             self._tickets.add(cursor, event.usage)
 
 
@@ -67,9 +71,21 @@ def filling(events: Events, names: Mapping[str, Identifier]) -> Together:
 
 replay = Replay(
     "metering",
-    tables=[*(Table(table, key) for table, key in KEYS.items()), *STREAM_TABLES, SIGNED_TICKETS],
-    create=CREATE_TABLES + CREATE_CLOSINGS + CREATE_STREAM_TABLES + CREATE_SIGNED_TICKETS,
-    fill=filling,
+    tables=[
+        *(Table(table, key) for table, key in KEYS.items()),
+        *STREAM_TABLES,
+        SIGNED_TICKETS,
+        AUDIT_TABLE,
+    ],
+    create=(
+        CREATE_TABLES
+        + refusals.CREATE_REFUSALS
+        + CREATE_CLOSINGS
+        + CREATE_STREAM_TABLES
+        + CREATE_SIGNED_TICKETS
+        + CREATE_AUDIT_TABLE
+    ),
+    fill=with_audit(filling, [Stream.Assigned.TOPIC, UsagePeriod.Closed.TOPIC], lambda: public_of),
     mapper=Mapper(JsonTranscoder(), compressor=ZlibCompressor()),
 )
 

@@ -9,7 +9,7 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from services.metering.application import Metering
-from services.metering.domain.signed_tickets import SignedTicket, batch_of
+from services.metering.domain.signed_tickets import SignedTicket, usage_of
 from services.metering.domain.usage import Usage
 from services.metering.signed_ticket_tables import KnownTickets
 from services.metering.streaming import decided_again
@@ -39,9 +39,8 @@ class SignedTickets:
                     known.add(ticket.key)
                     by_account.setdefault(ticket.account_id, []).append(ticket)
             if by_account:
-                batches = [batch_of(by_account[account_id], now) for account_id in sorted(by_account)]
-                noted = self._note([usage for _, usage in batches])
-                self._metering.record_told(batches, now, noted)
+                told = [usage_of(by_account[account_id]) for account_id in sorted(by_account)]
+                self._metering.record_told(told, now, self._note([usage for _, usage in told]))
             return outcomes
 
     def _note(self, usages: Sequence[Usage]) -> Effect:

@@ -6,6 +6,7 @@ from typing import Annotated
 from faststream import Context
 from faststream.nats import NatsRouter
 
+from contracts.audit import AuditPage, ReadAudit, read_audit_subject
 from contracts.message import LogEntry
 from contracts.metered_streams import (
     AssignStream,
@@ -19,6 +20,7 @@ from services.metering.deliveries import read_changes, read_delivery
 from services.metering.handlers import SERVICE
 from services.metering.stream_queries import StreamQueries
 from services.metering.streaming import Streaming
+from shared.audit import Audit
 from shared.clock import Clock
 from shared.inbox import Apply
 from shared.store import Effect
@@ -57,6 +59,11 @@ def list_streams(command: ListMeteredStreams, queries: TheQueries) -> MeteredStr
 @router.subscriber(ReadMeteredStream.subject, queue=SERVICE)
 def read_stream(command: ReadMeteredStream, queries: TheQueries) -> MeteredStreamView:
     return queries.read_stream(command)
+
+
+@router.subscriber(read_audit_subject(SERVICE), queue=SERVICE)
+def read_audit(command: ReadAudit, audit: Annotated[Audit, Context()]) -> AuditPage:
+    return audit.read(command)
 
 
 @router.subscriber(AssignStream.subject, queue=SERVICE)

@@ -12,8 +12,11 @@ from contracts.metered_streams import (
     MeteredStreamPage,
     MeteredStreamView,
     ReadMeteredStream,
+    StreamRefusal,
     StreamRun,
+    StreamSwap,
 )
+from services.metering import stream_story as story
 from services.metering.domain.stream import moment_of
 from services.metering.domain.usage import ToldBy
 from services.metering.queries import TIMEOUT_MS, session_row
@@ -23,6 +26,7 @@ from services.metering.streaming import StreamNotFound
 SESSIONS_SHOWN = 100
 PAGE: LiteralString = """
 SELECT * FROM {streams} WHERE account_id = %(account_id)s AND (NOT %(unattributed)s OR user_id = '')
+    AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s)
     AND (%(after)s = '' OR (opened_at, stream_id) < (%(opened_at)s::timestamptz, %(after)s))
 ORDER BY opened_at DESC, stream_id DESC LIMIT %(limit)s
 """
@@ -31,9 +35,15 @@ SESSIONS: LiteralString = """
 SELECT * FROM {sessions} WHERE account_id = %(account_id)s AND stream_id = %(stream_id)s
     AND stream_id <> '' AND told_by > %(told)s ORDER BY opened_at, session_id LIMIT %(limit)s
 """
+REFUSALS: LiteralString = """
+SELECT r.session_id, r.reason, r.status, r.times, r.first_at, r.last_at FROM {session_refusals} AS r
+JOIN {sessions} AS s USING (account_id, session_id)
+WHERE s.account_id = %(account_id)s AND s.stream_id = %(stream_id)s AND s.stream_id <> ''
+ORDER BY r.last_at DESC, r.session_id, r.reason LIMIT %(limit)s
+"""
 SUMS: LiteralString = """
 SELECT count(*) AS sessions, coalesce(sum(payments), 0) AS payments, coalesce(sum(tickets), 0) AS tickets,
-    coalesce(sum(cost), 0) AS cost FROM {sessions}
+    coalesce(sum(cost), 0) AS cost, max(paid_at) AS paid_at FROM {sessions}
 WHERE account_id = %(account_id)s AND stream_id = %(stream_id)s AND stream_id <> '' AND told_by > %(told)s
 """
 
@@ -41,7 +51,8 @@ WHERE account_id = %(account_id)s AND stream_id = %(stream_id)s AND stream_id <>
 class StreamQueries:
     def __init__(self, datastore: PostgresDatastore) -> None:
         self._datastore = datastore
-        self._tables = {name: Identifier(datastore.schema, name) for name in ("streams", "sessions")}
+        names = ("streams", "sessions", "session_refusals")
+        self._tables = {name: Identifier(datastore.schema, name) for name in names}
 
     def list_streams(self, asked: ListMeteredStreams) -> MeteredStreamPage:
         """The newest first; `after` is the id of the last one seen."""
@@ -55,16 +66,23 @@ class StreamQueries:
         """Raises StreamNotFound."""
         row = self._one(asked.account_id, asked.stream_id, StreamNotFound)
         params = {**asked.model_dump(), "told": int(ToldBy.CLOSING), "limit": SESSIONS_SHOWN}
-        sessions, [sums] = self._select(SESSIONS, params), self._select(SUMS, params)
+        found, [sums] = self._select(SESSIONS, params), self._select(SUMS, params)
+        refusals = [StreamRefusal.model_validate(each) for each in self._select(REFUSALS, params)]
+        runs, sessions = [_run(*run) for run in row["runs"]], [session_row(session) for session in found]
         return MeteredStreamView(
             stream=_stream(row),
-            runs=[_run(*run) for run in row["runs"]],
-            sessions=[session_row(session) for session in sessions],
+            runs=runs,
+            sessions=sessions,
             session_count=sums["sessions"],
             payments=int(sums["payments"]),
             tickets=int(sums["tickets"]),
             cost_wei=int(sums["cost"]),
             orchestrator_swaps=max(0, sums["sessions"] - 1),
+            stopped=story.stopped(runs, refusals, sums["paid_at"]),
+            swaps=[_swap(session) for session in found[1:]],
+            refusals=refusals,
+            gaps=story.gaps(runs),
+            timeline=story.timeline(runs, sessions, refusals),
         )
 
     def _one(
@@ -86,7 +104,17 @@ def _stream(row: DictRow) -> MeteredStream:
     return MeteredStream.model_validate({**told, "user_id": row["user_id"] or None})
 
 
-def _run(began: int, ended: int, state: str, told_by: str) -> StreamRun:
+def _swap(session: DictRow) -> StreamSwap:
+    return StreamSwap(
+        session_id=session["session_id"],
+        orchestrator=session["orchestrator"],
+        opened_at=session["opened_at"],
+        minimum_wei=int(session["first_cost"]) if session["first_cost"] is not None else None,
+    )
+
+
+def _run(began: int, ended: int, state: str, told_by: str, because: str = "") -> StreamRun:
+    """`because` is in the row where the state does not say it."""
     return StreamRun.model_validate(
         {
             "told_by": told_by,
@@ -94,5 +122,6 @@ def _run(began: int, ended: int, state: str, told_by: str) -> StreamRun:
             "began_at": moment_of(began),
             "ended_at": None if state == "running" else moment_of(ended),
             "elapsed_ms": ended - began,
+            "because": None if state == "running" else because or state,
         }
     )

@@ -25,7 +25,7 @@ STREAM_TABLES = [
     Table("stream_hourly", HOURS_KEY),
     Table("deliveries", ("account_id", "webhook_id", "event_id")),
 ]
-TOPICS = [event.TOPIC for event in (Stream.Opened, *TIMED, Stream.GivenUp)]
+TOPICS = [event.TOPIC for event in (Stream.Opened, *TIMED, Stream.GivenUp, Stream.Closed)]
 HOURS_TOPICS = [*TOPICS, UsagePeriod.Closed.TOPIC]
 PAGE = 500
 

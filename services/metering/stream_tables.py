@@ -115,7 +115,7 @@ class StreamRow:
     def of(cls, stream: Stream) -> "StreamRow":
         known = stream.known
         runs = [_told(run, "livepeer_studio") for run in known.studio_runs]
-        runs += [_told(run, "streams") for run in known.begun_runs]
+        runs += [_told(run, "streams", known.because(run)) for run in known.begun_runs]
         return cls(
             account_id=stream.account_id,
             stream_id=stream.stream_id,
@@ -234,8 +234,9 @@ def _hours(hour: int, first_open: int) -> tuple[datetime, datetime]:
     return moment_of(max(hour, first_open) * HOUR_MS), moment_of(hour * HOUR_MS)
 
 
-def _told(run: Run, told_by: str) -> list[object]:
-    return [run.began, run.ended, run.state, told_by]
+def _told(run: Run, told_by: str, because: str = "") -> list[object]:
+    """Why it is over only where its state does not say it."""
+    return [run.began, run.ended, run.state, told_by, *([because] if because not in {"", run.state} else [])]
 
 
 def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:

@@ -19,6 +19,7 @@ from psycopg.rows import DictRow
 from services.metering.application import Metering
 from services.metering.domain.known import Delivery
 from services.metering.domain.stream import TIMED, HourChange, Stream, hour_changes
+from services.metering.outbox import public_of
 from services.metering.stream_tables import DeliveryKey, RawDelivery, StreamRow, StreamStore
 from shared.clock import Clock
 from shared.refusal import Refused
@@ -111,7 +112,8 @@ class Streaming:
             if stream is None:
                 raise StreamNotFound(stream_id)
             stream.assign(user_id, actor=actor, reason=reason, now=now)
-            self._save([stream], [])
+            told = [public_of(each) for each in stream.pending_events]
+            self._save([stream], [], self._metering.audit.record(told, now))
 
     async def sweep(self, clock: Clock) -> None:
         """Give up silent streams and delete old bodies, for ever."""
@@ -162,12 +164,12 @@ class Streaming:
             return None
         return stream
 
-    def _save(self, streams: Iterable[Stream], effects: Sequence[Effect]) -> None:
+    def _save(self, streams: Iterable[Stream], effects: Sequence[Effect], *last: Effect) -> None:
         """After a failure the next use reads from the store."""
         changed = [stream for stream in streams if stream.pending_events]
         try:
-            self._metering.save(*changed, effects=[*effects, self._project(changed)])
-        except PersistenceError:
+            self._metering.save(*changed, effects=[*effects, self._project(changed), *last])
+        except BaseException:  # an effect may raise what it likes, such as that our position has moved
             self._metering.forget(*(stream.id for stream in changed))
             raise
 

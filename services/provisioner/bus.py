@@ -1,6 +1,6 @@
 """Makes the bus what contracts/streams.py says: streams, durable consumers, buckets."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import structlog
 from nats.aio.client import Client
@@ -9,8 +9,16 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, RetentionPolicy, StreamConfig
 from nats.js.errors import NotFoundError
 
-from contracts.streams import BUCKET_OWNERS, CONSUMERS, DEAD_LETTERS, DEAD_SUBJECT, PUBLISHERS, stream_of
-from services.provisioner.settings import ProvisionerSettings
+from contracts.streams import (
+    BUCKET_OWNERS,
+    CONSUMERS,
+    DEAD_LETTERS,
+    DEAD_SUBJECT,
+    PUBLISHERS,
+    reader_consumers,
+    stream_of,
+)
+from services.provisioner.settings import ProvisionerSettings, read_names
 
 log = structlog.get_logger()
 
@@ -57,8 +65,9 @@ def _bucket(name: str, settings: ProvisionerSettings) -> StreamConfig:
     )
 
 
-def consumers() -> list[tuple[str, ConsumerConfig]]:
+def consumers(readers: Sequence[str] = ()) -> list[tuple[str, ConsumerConfig]]:
     """Every durable consumer, with its stream. Acknowledging one entry acknowledges all before it."""
+    ours_and_theirs = [*CONSUMERS, *(consumer for name in readers for consumer in reader_consumers(name))]
     return [
         (
             stream_of(consumer.publisher),
@@ -70,7 +79,7 @@ def consumers() -> list[tuple[str, ConsumerConfig]]:
                 max_ack_pending=5_000,
             ),
         )
-        for consumer in CONSUMERS
+        for consumer in ours_and_theirs
     ]
 
 
@@ -80,7 +89,7 @@ async def ensure(client: Client, settings: ProvisionerSettings) -> int:
     made = 0
     for config in streams(settings):
         made += await _ensure_stream(jetstream, config)
-    for stream, consumer in consumers():
+    for stream, consumer in consumers(read_names(settings.readers)):
         made += await _ensure_consumer(jetstream, stream, consumer)
     return made
 

@@ -25,6 +25,7 @@ from services.quota.correcting import Correcting
 from services.quota.domain.spending import Rate
 from services.quota.limiting import Limiting
 from services.quota.outbox import QuotaOutbox
+from services.quota.overtaking import set_by
 from services.quota.rules import RulesWriter
 from services.quota.settings import QuotaSettings
 from services.quota.stopping import Stopping
@@ -35,6 +36,7 @@ from shared import logging
 from shared.bucket import BucketWriter
 from shared.bus import connect, make_broker
 from shared.clock import Clock
+from shared.dead_letters import DeadLetters, answer_for
 from shared.inbox import Apply, Inbox
 from shared.lease import Lease, lead
 from shared.log import PublicLog
@@ -71,7 +73,18 @@ def inboxes(quota: Quota, client: Client) -> list[Inbox]:
         "metering": (Correcting(quota).follow_tickets, [SignedTicketsRecorded.subject]),
     }
     mine = [consumer for consumer in CONSUMERS if consumer.service == SERVICE]
-    return [Inbox(consumer, client, quota, *follows[consumer.publisher]) for consumer in mine]
+    late = {"signer": quota.follow_late_spend}
+    return [
+        Inbox(
+            consumer,
+            client,
+            quota,
+            *follows[consumer.publisher],
+            sets=set_by,
+            apply_late=late.get(consumer.publisher),
+        )
+        for consumer in mine
+    ]
 
 
 def open_quota(settings: QuotaSettings, dsn: str) -> Quota:
@@ -134,8 +147,9 @@ async def run(settings: QuotaSettings) -> None:
     rules = RulesWriter(quota.rules, public_log, *writers)
     sweeps = (streaming.sweep, authorizing.settle, limiting.drop_expired, stopping.sweep)
     alone: list[Task] = [closing.run, rules.run, *(partial(sweep, clock) for sweep in sweeps)]
-    readers = [inbox.run for inbox in inboxes(quota, client)]
-    tasks: list[Task] = [partial(lead, lease, *alone, *readers)]
+    readers = inboxes(quota, client)
+    letters = DeadLetters(SERVICE, quota, readers)
+    tasks: list[Task] = [partial(lead, lease, *alone, *(reader.run for reader in readers)), letters.watch]
     if settings.usd_per_eth is not None:
         tasks.append(partial(_observe_rate, quota, settings.rate(), clock))
     if settings.relay:
@@ -146,7 +160,7 @@ async def run(settings: QuotaSettings) -> None:
         lease.release()
 
     server = serve(
-        brokers=[answering(quota, public_log, clock, url, use_cases)],
+        brokers=[answer_for(letters, answering(quota, public_log, clock, url, use_cases))],
         client=client,
         host=settings.http_host,
         port=settings.http_port,

@@ -32,7 +32,7 @@ from services.quota.domain.streams import Streams
 from services.quota.domain.sub_budget import SubBudget
 from services.quota.outbox import public_of
 from services.quota.rules import RulesTable
-from services.quota.spends import Spends
+from services.quota.spends import Spends, book_late
 from services.quota.stream_leases import StreamLeases
 from services.quota.work import DEFAULT_PLAN, Defaults, Work, ids_of, scopes_of
 from shared.audit import Audit, is_audited
@@ -196,6 +196,15 @@ class Quota(EventSourced):
                     work.free(SessionClosed.model_validate(entry.event), entry.at)
             spends.book(work)
             recovered.book(work)
+
+        self._follow(decide, entries, done)
+
+    def follow_late_spend(self, entries: Sequence[LogEntry], done: Effect) -> None:
+        """What was buried, after those that followed it."""
+
+        def decide(work: Work) -> None:
+            for entry in entries:
+                book_late(work, entry)
 
         self._follow(decide, entries, done)
 

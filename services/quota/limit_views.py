@@ -36,6 +36,7 @@ def view(work: Work, scope: Scope) -> contract.LimitsView:
         suspended=bool(budget.suspended),
         most_micro_usd=_most(budget, conditions.limits) if scope == account else None,
         version=known.version if known is not None else 0,
+        micro_usd_per_eth=work.rate.micro_usd_per_eth if work.rate is not None else None,
     )
 
 

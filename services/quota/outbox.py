@@ -177,7 +177,10 @@ def _stream_started(stored: dict[str, Any], opened: dict[str, Any]) -> Event:
 
 def _stream_stopped(stored: dict[str, Any], opened: dict[str, Any]) -> Event:
     return StreamStopped(
-        account_id=opened["account_id"], stream_id=stored["stream_id"], because=stored["because"]
+        account_id=opened["account_id"],
+        stream_id=stored["stream_id"],
+        because=stored["because"],
+        alive_at=stored.get("alive_at"),
     )
 
 

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from contracts.message import LogEntry
+from contracts.signer import SessionClosed, TicketRecovered
 from services.quota.alarms import see_recipients, see_spend
 from services.quota.domain.budget import Budget
 from services.quota.domain.key_watch import KeyWatch
@@ -85,6 +87,24 @@ class Spends:
             for session_id in sessions:
                 for scope in budget.counting(session_id):
                     yield from ids_of(scope)
+
+
+def book_late(work: Work, entry: LogEntry) -> None:
+    """Book an entry that was buried, whatever was booked since.
+
+    A session that closed has given back all it held: a payment of before is spent, and nobody holds it
+    any more. A closing frees what no later one has freed.
+    """
+    account_id, session_id = str(entry.event["account_id"]), str(entry.event["session_id"])
+    ended = work.budget(account_id).ended
+    if entry.subject == SessionClosed.subject:
+        closed = SessionClosed.model_validate(entry.event)
+        if closed.ask_number > ended.get(session_id, 0):
+            work.free(closed, entry.at)
+        return
+    spends = Spends(recovered=entry.subject == TicketRecovered.subject or session_id in ended)
+    spends.add(entry.event, entry.at)
+    spends.book(work)
 
 
 def record(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventsourcing.persistence import ApplicationRecorder
 from psycopg import Cursor
@@ -33,6 +33,12 @@ class StreamRow:
     job_type: str
     begun_at: datetime
     lease_ends_at: datetime | None
+
+
+class Expired(NamedTuple):
+    account_id: str
+    stream_id: str
+    alive_at: datetime | None  # when its lease began; None: only a rebuild knows of it
 
 
 COLUMNS = tuple(StreamRow.__dataclass_fields__)
@@ -79,15 +85,16 @@ class StreamLeases:
         )
         return self._rows(query, (account_id, after, limit))
 
-    def expired(self, now: datetime, limit: int) -> list[StreamRow]:
+    def expired(self, now: datetime, limit: int) -> list[Expired]:
         """Streams without a heartbeat for the time of their lease; those of a rebuild get one first."""
         adopt = self._sql("UPDATE {schema}.streams SET lease_ends_at = %s WHERE lease_ends_at IS NULL")
         query = self._sql(
-            "SELECT * FROM {schema}.streams WHERE lease_ends_at < %s ORDER BY lease_ends_at LIMIT %s"
+            "SELECT account_id, stream_id, lease_ends_at - make_interval(secs => lease_seconds) AS alive_at"
+            " FROM {schema}.streams WHERE lease_ends_at < %s ORDER BY lease_ends_at LIMIT %s"
         )
         with self._store.datastore.get_connection() as connection:
             connection.execute(adopt, (now + timedelta(seconds=LEASE_SECONDS),))
-        return self._rows(query, (now, limit))
+            return [Expired(**row) for row in connection.execute(query, (now, limit))]
 
     def _rows(self, query: Any, params: Sequence[object]) -> list[StreamRow]:
         with self._store.datastore.get_connection() as connection:

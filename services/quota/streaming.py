@@ -100,7 +100,14 @@ class Streaming:
         return _begun(row, rows)
 
     def end(
-        self, account_id: str, stream_id: str, user_id: str | None, because: Because, now: datetime
+        self,
+        account_id: str,
+        stream_id: str,
+        user_id: str | None,
+        because: Because,
+        now: datetime,
+        *,
+        alive_at: datetime | None = None,
     ) -> StreamView:
         """Raises StreamNotFound, also if it has ended before."""
 
@@ -109,7 +116,7 @@ class Streaming:
             stream = streams.running.get(stream_id)
             if stream is None or user_id not in {None, stream["user_id"]}:
                 raise StreamNotFound(f"there is no stream {stream_id} that runs")
-            streams.end(stream_id, because, now)
+            streams.end(stream_id, because, now, alive_at=alive_at)
             work.effects.append(self._leases.drop(account_id, stream_id))
             return StreamView(
                 stream_id=stream_id,
@@ -150,7 +157,7 @@ class Streaming:
     def _end_expired(self, now: datetime) -> None:
         for row in self._leases.expired(now, SWEEP_MAX):
             try:
-                self.end(row.account_id, row.stream_id, None, "lease_expired", now)
+                self.end(row.account_id, row.stream_id, None, "lease_expired", now, alive_at=row.alive_at)
             except StreamNotFound:
                 log.warning("stream_without_events", account_id=row.account_id, stream_id=row.stream_id)
             else:

@@ -15,7 +15,7 @@ from services.signer.domain.session import PRELOAD_SECONDS
 from services.signer.parsing import MaxPrice, positive_decimal
 from services.signer.quote import Quote
 from services.signer.refusal import BadRequestError, refresh_session, refused
-from shared.money import CERTAIN, Wei
+from shared.money import CERTAIN, Wei, float_string
 
 TICKETS_MAX = 100
 NONCES_MAX = 500  # an orchestrator stops counting at 600
@@ -200,12 +200,3 @@ def tickets_ahead(*, balance: int, fee: int, fee_ahead: int, ev: int) -> int:
     All in one scale; zero or less if the balance does already.
     """
     return -((balance - fee - fee_ahead) // ev)
-
-
-def float_string(number: Fraction, places: int) -> str:
-    """Go's big.Rat.FloatString: half is rounded away from zero."""
-    scaled = abs(number) * 10**places
-    whole = (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)
-    digits = str(whole).rjust(places + 1, "0")
-    sign = "-" if number < 0 else ""
-    return sign + (f"{digits[:-places]}.{digits[-places:]}" if places else digits)

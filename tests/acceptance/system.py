@@ -29,6 +29,7 @@ OPTIONS = Options(
     trusted_proxies="127.0.0.0/8",  # a test may say that it comes from elsewhere
     alarm_learning_seconds=2,
     log_level="debug",
+    readers=("billing",),
 )
 POLL_SECONDS = 0.05
 TIMEOUT = aiohttp.ClientTimeout(total=6)

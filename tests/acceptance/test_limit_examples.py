@@ -1,4 +1,4 @@
-"""The examples of DOCUMENTS, each run as it stands against the whole system."""
+"""The examples of the documents, each run as it stands against the whole system."""
 
 import asyncio
 import json

@@ -84,6 +84,8 @@ class Caller:
             case.path_parameters.update({name: self.ids[name] for name in named})
         if "session_id" in named and _is_positive(case, ParameterLocation.QUERY):
             case.query["account"] = self.ids["account_id"]
+        if "wait" in (case.query or {}) and _is_positive(case, ParameterLocation.QUERY):
+            case.query["wait"] = 0  # nobody has time for that
 
 
 def _is_positive(case: Any, part: ParameterLocation) -> bool:

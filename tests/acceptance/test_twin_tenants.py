@@ -55,6 +55,7 @@ CHANGING = re.compile(rf'("(?:{"|".join(CHANGING_FIELDS)})":)"[^"]*"')
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 MADE_UP_SECRET = "a" * 38
 MADE_UP_TOKEN = "0123456789Ab"  # tokens are nobody's but their account's: any id is taken
+LETTER = "metering-record-usage:1:3"  # letters are the house's, and nobody else is told of them
 LEASE_SECONDS = 3600
 ESTIMATE_WEI = 2500  # of a first payment that another signer tells of
 
@@ -299,7 +300,16 @@ CASES: Cases = {
     "list_stops": lambda names, _: pages("/v1/stops", cursor(f"account:{names.account_id}")),
     "set_stops": lambda names, _: [Call("POST", "/v1/stops", stop(names))],
     "lift_stops": lambda names, _: [Call("POST", "/v1/stops/lift", stop(names))],
+    "list_dead_letters": lambda *_: pages("/v1/dead-letters", cursor(LETTER)),
+    "read_dead_letter": lambda *_: [Call("GET", f"/v1/dead-letters/{LETTER}")],
+    "redrive_dead_letter": lambda *_: [
+        Call("POST", f"/v1/dead-letters/{LETTER}/redrive", {"reason": "mended"})
+    ],
     "read_audit": lambda names, _: pages(query("/v1/audit", account_id=names.account_id)),
+    "read_events": lambda names, _: [
+        Call("GET", query("/v1/events", account=names.account_id)),
+        Call("GET", query("/v1/events", account=names.account_id, after="now", format="cloudevents")),
+    ],
     "authorize_stream": authorize_stream,
     "authorize_payment": lambda *_: [Call("POST", "/authorize", {"headers": {}, "state": {}})],
     "set_payer": change("PUT", "/v1/accounts/{account_id}/payer", {"payer": "0x" + "12" * 20}),

@@ -63,6 +63,8 @@ def _entry(number: int, random: Random) -> LogEntry:
         price_per_unit=1200 + orchestrator,
         pixels_per_unit=1 if orchestrator % 2 else 1_000_000,
         creation_round=3456,
+        key_id=f"key{session % ACCOUNTS:09}",
+        capability="live-video-to-video/streamdiffusion",
     )
     return LogEntry(
         epoch=1,

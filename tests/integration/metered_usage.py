@@ -126,7 +126,11 @@ class Metered:
                     stream,
                     lambda known: known.begin(place, at=began, user_id="ann", app="demo", now=now),
                 ),
-                (account, stream, lambda known: known.end(f"{place} end", at=ended, now=now)),
+                (
+                    account,
+                    stream,
+                    lambda known: known.end(f"{place} end", at=ended, because="ended", now=now),
+                ),
             ],
             now,
             lambda _: None,

@@ -5,7 +5,7 @@ import contextlib
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -61,15 +61,18 @@ async def service(
     log: Path,
     *,
     ready_seconds: float = READY_TIMEOUT_SECONDS,
+    program: Sequence[str] = (),
 ) -> AsyncIterator[int]:
-    """Run `python -m services.<name>.app` until it is ready; give its pid, and end it afterwards."""
+    """Run `python -m services.<name>.app` until it is ready; give its pid, and end it afterwards.
+
+    Or another program of it, such as one that stands for another release.
+    """
     prefix = name.upper()
     environment = {f"{prefix}_{key}": value for key, value in {**settings, "HTTP_PORT": str(port)}.items()}
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            f"services.{name}.app",
+            *(program or ("-m", f"services.{name}.app")),
             env={"PATH": os.environ["PATH"], **environment},
             stdout=output,
             stderr=output,

@@ -429,14 +429,15 @@ async def test_the_audit_tells_of_both_services_the_newest_first(house: House, a
     await house("limits", "set", account, "--sessions-max", "1", "--actor", "on-call", "--reason", "abuse")
     await house("accounts", "suspend", account, "--reason", "abuse", "--actor", "on-call")
 
-    rows = await house.json("audit", "--account", account)
+    audit = ("audit", "--account", account, "--service", "accounts", "--service", "quota")
+    rows = await house.json(*audit)
 
     assert [(row["service"], row["action"], row["actor"], row["reason"]) for row in rows] == [
         ("accounts", "account_suspended", "on-call", "abuse"),
         ("quota", "limits_set", "on-call", "abuse"),
         ("accounts", "account_opened", "cli", "unspecified"),
     ]
-    assert await house.json("audit", "--account", account, "--limit", "1") == rows[:1]
+    assert await house.json(*audit, "--limit", "1") == rows[:1]
     assert await house.json("audit", "--account", account, "--service", "accounts") == [rows[0], rows[2]]
 
 

@@ -146,6 +146,7 @@ async def test_administrators_ask_about_all_and_as_of(world: World, acme: str) -
         ({"window": "day"}, "query.window"),
         ({"time_zone": "UTC"}, "query.time_zone"),
         ({"type": "x"}, "query.type"),
+        ({"type": ""}, "query.type"),
         ({"filter": "a:b"}, "query.filter"),
         ({"group_by": "teapot"}, "query.group_by"),
         ({"meter": "tickets", "window": "week"}, "query.window"),

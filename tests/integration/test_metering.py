@@ -298,9 +298,11 @@ async def test_sessions_are_listed_the_newest_first(world: World) -> None:
     after = page.sessions[-1].session_id
     rest = await ask(world.edge, ListSessions(account_id="acme", after=after), SessionPage)
     every = await ask(world.edge, ListSessions(), SessionPage)
+    anns = await ask(world.edge, ListSessions(account_id="acme", user_id="ann"), SessionPage)
 
     assert [int(row.session_id, 16) for row in page.sessions + rest.sessions] == [4, 2, 1, 0]
     assert [int(row.session_id, 16) for row in every.sessions] == [4, 3, 2, 1, 0]
+    assert [int(row.session_id, 16) for row in anns.sessions] == [1]
     row = rest.sessions[-1]
     assert (row.payments, row.tickets, row.cost_wei, row.closed) == (*total(first)[:3], True)
     assert (row.stream_id, row.orchestrator, row.user_id) == ("stream-0", "0xo", None)

@@ -9,17 +9,26 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from contracts.accounts import IDENTITIES
 from contracts.audit import ReadAudit, read_audit_subject
+from contracts.dead_letters import (
+    LETTER_SERVICES,
+    ListDeadLetters,
+    ReadDeadLetter,
+    RedriveDeadLetters,
+    letters_subject,
+)
 from contracts.deposit_watcher import CHAIN
 from contracts.discovery import ORCHESTRATORS
 from contracts.generate import MODULES, messages_of
 from contracts.limits import RULES
-from contracts.message import Command, Event, ReadLog, read_log_subject
+from contracts.message import Command, Event, LogEntry, ReadLog, read_log_subject
 from contracts.signer import GeneratePayments
 from contracts.stops import STOPS
 from contracts.streams import (
@@ -29,6 +38,9 @@ from contracts.streams import (
     PUBLISHERS,
     SERVICES,
     permissions_of,
+    reader_consumers,
+    reader_permissions,
+    reader_user,
     stream_of,
 )
 from services.provisioner import bus, nats_config
@@ -39,9 +51,12 @@ from tests.integration.bus_line import Line
 from tilt.servers import nats as servers
 
 NOBODY = ""
+READER = "billing"  # an outsider's name
+USERS = (*SERVICES, f"reader-{READER}")
 EVERYBODY = " ".join(SERVICES)
 ALLOWED_ANSWERS = 4  # to one request
 SECONDS = 10
+NOW = datetime(2031, 5, 17, tzinfo=UTC)
 
 # Subject -> who may publish there.
 COMMANDS = {
@@ -54,25 +69,32 @@ COMMANDS = {
     "cmd.accounts.list_hooks.v1": "cli edge",
     "cmd.accounts.open_account.v1": "cli edge",
     "cmd.accounts.read_audit.v1": "cli edge",
-    "cmd.accounts.read_log.v1": "edge quota",
+    "cmd.accounts.read_log.v1": "cli edge quota reader-billing",
     "cmd.accounts.remove_hook.v1": "cli edge",
     "cmd.accounts.resume_account.v1": "cli edge",
     "cmd.accounts.revoke_api_key.v1": "cli edge",
     "cmd.accounts.rotate_hook.v1": "cli edge",
     "cmd.accounts.set_payer.v1": "cli edge",
     "cmd.accounts.suspend_account.v1": "cli edge",
-    "cmd.deposit_watcher.read_log.v1": "quota",
+    "cmd.deposit_watcher.list_dead_letters.v1": "cli edge",
+    "cmd.deposit_watcher.read_dead_letter.v1": "cli edge",
+    "cmd.deposit_watcher.read_log.v1": "cli edge quota reader-billing",
     "cmd.deposit_watcher.read_redemptions.v1": "cli edge",
+    "cmd.deposit_watcher.redrive_dead_letters.v1": "cli edge",
     "cmd.metering.assign_stream.v1": "edge",
     "cmd.metering.close_usage.v1": "cli edge",
+    "cmd.metering.list_dead_letters.v1": "cli edge",
     "cmd.metering.list_sessions.v1": "cli edge",
     "cmd.metering.list_streams.v1": "edge",
     "cmd.metering.query_meter.v1": "cli edge",
     "cmd.metering.query_usage.v1": "cli edge",
-    "cmd.metering.read_log.v1": "edge quota",
-    "cmd.metering.read_stream.v1": "edge",
+    "cmd.metering.read_audit.v1": "cli edge",
+    "cmd.metering.read_dead_letter.v1": "cli edge",
+    "cmd.metering.read_log.v1": "cli edge quota reader-billing",
+    "cmd.metering.read_stream.v1": "cli edge",
     "cmd.metering.record_deliveries.v1": "edge",
     "cmd.metering.record_signed_tickets.v1": "cli edge",
+    "cmd.metering.redrive_dead_letters.v1": "cli edge",
     "cmd.quota.assign_plan.v1": "cli edge",
     "cmd.quota.authorize_payment.v1": "edge",
     "cmd.quota.beat_stream.v1": "edge",
@@ -82,6 +104,7 @@ COMMANDS = {
     "cmd.quota.grant_allowances.v1": "edge signer",
     "cmd.quota.grant_credit.v1": "cli edge",
     "cmd.quota.lift_stops.v1": "cli edge",
+    "cmd.quota.list_dead_letters.v1": "cli edge",
     "cmd.quota.list_plans.v1": "cli edge",
     "cmd.quota.list_pools.v1": "cli edge",
     "cmd.quota.list_stops.v1": "cli edge",
@@ -89,10 +112,12 @@ COMMANDS = {
     "cmd.quota.read_audit.v1": "cli edge",
     "cmd.quota.read_budget.v1": "edge",
     "cmd.quota.read_credit.v1": "cli edge",
+    "cmd.quota.read_dead_letter.v1": "cli edge",
     "cmd.quota.read_key_activity.v1": "cli edge",
     "cmd.quota.read_limits.v1": "cli edge",
-    "cmd.quota.read_log.v1": "edge metering",
+    "cmd.quota.read_log.v1": "cli edge metering reader-billing",
     "cmd.quota.read_pool.v1": "cli edge",
+    "cmd.quota.redrive_dead_letters.v1": "cli edge",
     "cmd.quota.report_networks.v1": "edge",
     "cmd.quota.set_limits.v1": "cli edge",
     "cmd.quota.set_plan.v1": "cli edge",
@@ -103,7 +128,7 @@ COMMANDS = {
     "cmd.signer.close_sessions.v1": "edge quota",
     "cmd.signer.generate_payments.v1.0": "edge",
     "cmd.signer.generate_payments.v1.7": "edge",
-    "cmd.signer.read_log.v1": "deposit_watcher edge metering quota",
+    "cmd.signer.read_log.v1": "cli deposit_watcher edge metering quota reader-billing",
     "cmd.signer.read_session.v1": "cli edge",
     "cmd.signer.sign_orchestrator_info.v1": "cli discovery edge",
 }
@@ -123,6 +148,11 @@ READERS = {  # stream, durable consumer -> whose it is
     ("DEPOSIT_WATCHER_EVENTS", "quota-follow-funds"): "quota",
     ("METERING_EVENTS", "quota-follow-tickets"): "quota",
     ("SIGNER_EVENTS", "deposit_watcher-match-tickets"): "deposit_watcher",
+    ("ACCOUNTS_EVENTS", "reader-billing"): "reader-billing",
+    ("QUOTA_EVENTS", "reader-billing"): "reader-billing",
+    ("SIGNER_EVENTS", "reader-billing"): "reader-billing",
+    ("METERING_EVENTS", "reader-billing"): "reader-billing",
+    ("DEPOSIT_WATCHER_EVENTS", "reader-billing"): "reader-billing",
 }
 PUBLISHER_OF = {
     "ACCOUNTS_EVENTS": "accounts",
@@ -159,9 +189,9 @@ def publishing() -> dict[str, str]:
     table = dict(COMMANDS)
     for subject in _subjects(Event):
         table[subject] = subject.split(".")[1]
-    for service in SERVICES:
-        table[f"dead.{service}"] = service if service != "cli" else NOBODY
-        table[f"_INBOX_{service}.a"] = NOBODY
+    for user in USERS:
+        table[f"dead.{user}"] = user if user in {*SERVICES} - {"cli"} else NOBODY
+        table[f"_INBOX_{user}.a"] = NOBODY
     table |= dict.fromkeys(OF_THE_SERVER, NOBODY)
     for stream in [*map(stream_of, PUBLISHERS), DEAD_LETTERS, *(f"KV_{bucket}" for bucket in BUCKETS)]:
         table |= _of_stream(stream)
@@ -197,8 +227,8 @@ def hearing() -> dict[str, str]:
     """Subjects and wildcards, by who may subscribe to them."""
     table = {f"cmd.{service}.>": service if service in PUBLISHERS else NOBODY for service in SERVICES}
     table |= {subject: subject.split(".")[1] for subject in COMMANDS}
-    table |= {f"_INBOX_{service}.>": service for service in SERVICES}
-    table |= {f"_INBOX_{service}.abc.*": service for service in SERVICES}
+    table |= {f"_INBOX_{user}.>": user for user in USERS}
+    table |= {f"_INBOX_{user}.abc.*": user for user in USERS}
     table |= dict.fromkeys(_subjects(Event), NOBODY)
     table |= {f"$KV.{bucket}.>": NOBODY for bucket in BUCKETS}
     nothing = (">", "*", "*.>", "cmd.>", "cmd.*.>", "cmd.*.read_log.v1", "evt.>", "evt.*.>", "dead.>",
@@ -208,20 +238,25 @@ def hearing() -> dict[str, str]:
 
 
 def _subjects(kind: type[Command | Event]) -> set[str]:
-    return {
-        model.subject
+    return {model.subject for model in _models(kind)}
+
+
+def _models[Kind: Command | Event](kind: type[Kind]) -> list[type[Kind]]:
+    return [
+        model
         for module in MODULES
         for model in messages_of(module)
         if issubclass(model, kind) and hasattr(model, "subject")
-    }
+    ]
 
 
 PUBLISHING, HEARING = publishing(), hearing()
-PASSWORDS = {service: f"{service}-password" for service in SERVICES}
+PASSWORDS = {user: f"{user}-password" for user in USERS}
+PERMISSIONS = {service: permissions_of(service) for service in SERVICES}
+PERMISSIONS[reader_user(READER)] = reader_permissions(READER)
 NATS_USERS = tuple(
-    servers.User(service, PASSWORDS[service], may.publish, may.subscribe, may.responds)
-    for service in SERVICES
-    for may in [permissions_of(service)]
+    servers.User(user, PASSWORDS[user], may.publish, may.subscribe, may.responds)
+    for user, may in PERMISSIONS.items()
 )
 
 
@@ -231,7 +266,9 @@ def provisioned(nats: infra.Nats) -> infra.Nats:
 
     async def provision() -> None:
         client = await connect("admin", nats.url())
-        settings = ProvisionerSettings(nats_url=nats.url(), http_port=0, max_bytes=64 * 1024**2)
+        settings = ProvisionerSettings(
+            nats_url=nats.url(), http_port=0, max_bytes=64 * 1024**2, readers=READER
+        )
         await bus.ensure(client, settings)
         await client.close()
 
@@ -248,14 +285,18 @@ def witness(provisioned: infra.Nats) -> Iterator[Line]:
 
 
 def test_the_tables_know_all_there_is() -> None:
+    of_several = (ListDeadLetters, ReadDeadLetter, RedriveDeadLetters)
     commands = _subjects(Command) - {ReadLog.subject, ReadAudit.subject, GeneratePayments.subject}
+    commands -= {command.subject for command in of_several}
+    letters = {letters_subject(service, each) for service in LETTER_SERVICES for each in of_several}
     logs = {read_log_subject(publisher) for publisher in PUBLISHERS}
-    audits = {read_audit_subject(service) for service in ("accounts", "quota")}
+    audits = {read_audit_subject(service) for service in ("accounts", "quota", "metering")}
     partitions = {f"{GeneratePayments.subject}.{partition}" for partition in (0, 7)}
 
-    assert set(COMMANDS) == commands | logs | audits | partitions
+    assert set(COMMANDS) == commands | logs | audits | letters | partitions
     assert {bucket: owner for bucket, (owner, _) in BUCKETS.items()} == BUCKET_OWNERS
-    assert set(READERS) == {(stream_of(each.publisher), each.durable) for each in CONSUMERS}
+    consumers = (*CONSUMERS, *reader_consumers(READER))
+    assert set(READERS) == {(stream_of(each.publisher), each.durable) for each in consumers}
 
 
 def test_the_local_server_has_the_users_that_are_printed_for_production(tmp_path: Path) -> None:
@@ -264,12 +305,12 @@ def test_the_local_server_has_the_users_that_are_printed_for_production(tmp_path
 
     [_, *local] = json.loads((tmp_path / "nats.conf").read_text())["authorization"]["users"]
 
-    [administrator, *printed] = nats_config.authorization(PASSWORDS, "admin-password")["users"]
+    [administrator, *printed] = nats_config.authorization(PASSWORDS, "admin-password", [READER])["users"]
     assert local == printed
     assert administrator["user"] == "admin"
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", USERS)
 def test_a_service_says_what_the_table_lets_it_and_nothing_else(
     provisioned: infra.Nats, service: str
 ) -> None:
@@ -281,7 +322,7 @@ def test_a_service_says_what_the_table_lets_it_and_nothing_else(
     assert refused == set(PUBLISHING) - mine
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", USERS)
 def test_a_service_hears_what_the_table_lets_it_and_nothing_else(
     provisioned: infra.Nats, service: str
 ) -> None:
@@ -332,7 +373,7 @@ def test_a_request_may_be_answered_a_few_times_where_it_wants_and_nowhere_else(
         assert [heard.subject for heard in asker.heard] == ["_INBOX_edge.one"] * ALLOWED_ANSWERS
 
 
-@pytest.mark.parametrize("service", sorted(set(SERVICES) - set(PUBLISHERS)))
+@pytest.mark.parametrize("service", sorted(set(USERS) - set(PUBLISHERS)))
 def test_who_serves_nothing_answers_nothing(provisioned: infra.Nats, service: str) -> None:
     with Line(provisioned, service) as asked, Line(provisioned, "admin") as asker:
         asked.subscribe(f"_INBOX_{service}.>")
@@ -371,6 +412,34 @@ def test_the_writer_of_a_bucket_cannot_have_the_server_say_it_to_another_service
 
         assert [heard.data for heard in quota.heard] == [b"the last"]
         assert len(writer.refused) == 2
+
+
+def test_an_entry_that_a_reader_has_sent_somewhere_is_no_command_that_changes_anything(
+    provisioned: infra.Nats,
+) -> None:
+    """JetStream sends what is fetched wherever the reader wishes; the reader does not choose the words."""
+    entry = LogEntry(epoch=1, position=3, previous_position=0, subject="evt.a.b.v1", at=NOW, event={})
+    with Line(provisioned, "admin") as admin, Line(provisioned, reader_user(READER)) as reader:
+        admin.subscribe("cmd.quota.>")
+        admin.publish("evt.signer.session_closed.v1", entry.model_dump_json().encode())
+        admin.flush()
+        fetch = f"$JS.API.CONSUMER.MSG.NEXT.SIGNER_EVENTS.reader-{READER}"
+        reader.publish(fetch, b'{"batch":1}', reply="cmd.quota.set_spend_limit.v1")
+        reader.flush()
+        _until(admin, lambda: bool(admin.heard))
+
+    [sent] = admin.heard
+    understood = {model.__name__ for model in _models(Command) if _is_understood(model, sent.data)}
+    assert understood == {"ListAccounts", "ListPlans", "ListPools", "ListSessions", "ListStops", "QueryUsage",
+                          "ReadAudit", "ReadPool", "ReadRedemptions"}  # fmt: skip
+
+
+def _is_understood(model: type[BaseModel], data: bytes) -> bool:
+    try:
+        model.model_validate_json(data)
+    except ValidationError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(("user", "password"), [("signer", "wrong"), ("nobody", "wrong"), ("", "")])

@@ -13,14 +13,22 @@ import pytest
 from contracts.audit import ReadAudit
 from contracts.limits import Limits as LimitsTold
 from contracts.stops import stop_entry
-from contracts.stream_starts import AuthorizePayment, BeginStream, StreamBegun, StreamRefused
+from contracts.stream_starts import (
+    AuthorizePayment,
+    BeginStream,
+    StreamBegun,
+    StreamRefused,
+    StreamStopped,
+)
 from services.quota.application import Quota
 from services.quota.authorizing import Authorizing
 from services.quota.domain.limit_set import Author, LimitsChanged, Scope
 from services.quota.domain.limits import Limits
 from services.quota.domain.plan import Terms
 from services.quota.domain.stops import StopKind
+from services.quota.domain.streams import Streams
 from services.quota.limiting import Limiting
+from services.quota.outbox import public_of
 from services.quota.replay import replay
 from services.quota.stopping import Stopping
 from services.quota.streaming import Streaming, StreamNotFound
@@ -133,6 +141,22 @@ def test_the_last_place_goes_to_one_of_two_who_race(replicas: tuple[Replica, Rep
 
     assert len([each for each in answers if isinstance(each, StreamBegun)]) == 5
     assert len(replicas[0].running()) == 5
+
+
+def test_an_expired_lease_tells_when_the_last_heartbeat_was(replicas: tuple[Replica, Replica]) -> None:
+    one, other = replicas
+    one.begin("a")
+    other.streaming.beat("acme", "a", None, NOW + timedelta(seconds=50))
+
+    one.streaming._end_expired(NOW + timedelta(seconds=300))  # noqa: SLF001 (what its task does)
+
+    stored = list(one.quota.events.get(Streams.create_id("acme")))[-1]
+    assert isinstance(stored, Streams.Ended)
+    assert (stored.because, stored.alive_at) == ("lease_expired", NOW + timedelta(seconds=50))
+    told = public_of(stored, one.quota.repository.get(Streams.create_id("acme")))
+    assert told == StreamStopped(
+        account_id="acme", stream_id="a", because="lease_expired", alive_at=NOW + timedelta(seconds=50)
+    )
 
 
 def test_a_stream_ends_once_or_when_its_lease_does(replicas: tuple[Replica, Replica]) -> None:

@@ -216,6 +216,9 @@ def test_nothing_is_zero_in_a_whole_and_no_row_in_groups(store: Metered, paid: l
         ("tickets", {"window": "day", "after": ["x"]}, "after has no time"),
         ("tickets", {"window": "day", "after": ["2026-10-24T12:00:00"]}, "without a time zone"),
         ("tickets", {"filters": {"app": "a\0"}}, "zero byte"),
+        ("tickets", {"to_at": "9999-12-31T00:00:00-10:00"}, "to_at lies outside of the years"),
+        ("tickets", {"as_of": "0001-01-01T00:00:00+10:00"}, "as_of lies outside of the years"),
+        ("tickets", {"window": "day", "after": ["0001-01-01T00:00:00+10:00"]}, "far away"),
         (
             "tickets",
             {"window": "hour", "from_at": datetime(1999, 1, 1, tzinfo=UTC), "to_at": NOON},
@@ -224,7 +227,7 @@ def test_nothing_is_zero_in_a_whole_and_no_row_in_groups(store: Metered, paid: l
         (
             "tickets",
             {"window": "month", "from_at": datetime(1, 1, 1, tzinfo=UTC), "to_at": NOON},
-            "in the years 1971 to",
+            "from_at lies outside of the years 1971 to",
         ),
     ],
 )

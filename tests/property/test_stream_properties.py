@@ -52,7 +52,7 @@ def learned(facts: Sequence[Delivery | Told]) -> Known:
             case "begun":
                 known.begin(f"begun {at} {user_id}", at, user_id, "demo")
             case "ended":
-                known.end(f"ended {at} {user_id}", at)
+                known.end(f"ended {at} {user_id}", at, user_id or "ended")
             case _:
                 known.give_up(at)
     return known
@@ -69,6 +69,7 @@ def follows(known: Known) -> tuple[object, ...]:
         known.source,
         known.differs,
         known.alive,
+        known.last_run,
     )
 
 

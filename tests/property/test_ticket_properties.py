@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from random import Random
 from uuid import UUID
 
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import from_json, to_json
 
-from services.metering.domain.signed_tickets import SignedTicket, batch_of, keys_of
+from services.metering.domain.signed_tickets import SignedTicket, keys_of, usage_of
 from services.metering.domain.usage import Hour, SessionChange, Sums, Usage, add, rollup, session_changes
 from services.quota.domain import credit
 from services.quota.domain.credit import CreditGrant, GrantKind
@@ -21,7 +20,6 @@ from tests.unit.quota.installation import AUTHOR, USD_PER_ETH, Installation
 from tests.unit.quota.ledger import NOW
 
 AT_MS = 1_782_907_199_000
-RECORDED_AT = datetime(2026, 7, 1, 13, tzinfo=UTC)
 STATES = ("a", "b", "c")
 STEPS = ("ask", "ask", "ask", "tell", "tell", "settle")
 PREPAID = MicroUsd(1)
@@ -60,7 +58,7 @@ def recorded(batches: Sequence[Sequence[SignedTicket]]) -> list[Usage]:
     for batch in batches:
         new = {ticket.key: ticket for ticket in reversed(batch) if ticket.key not in known}
         if new:
-            usages.append(from_json(to_json(batch_of(list(new.values()), RECORDED_AT)[1])))
+            usages.append(from_json(to_json(usage_of(list(new.values()))[1])))
             known.update(keys_of(usages[-1]))
     return usages
 

@@ -40,6 +40,26 @@ def test_the_operators_command_is_a_user_like_any_other() -> None:
     assert "allow_responses" not in cli["permissions"]
 
 
+def test_each_reader_is_a_user_with_a_password_of_its_own() -> None:
+    readers = {"PROVISIONER_READERS": "billing, data-lake", "NATS_PASSWORD_READER_BILLING": "one"}
+
+    ended = printed(PASSWORDS | readers | {"NATS_PASSWORD_READER_DATA_LAKE": "two"})
+    missing = printed(PASSWORDS | readers)
+
+    users = {user["user"]: user for user in json.loads(ended.stdout)["authorization"]["users"]}
+    assert (users["reader-billing"]["password"], users["reader-data-lake"]["password"]) == ("one", "two")
+    assert users["reader-billing"]["permissions"] != users["reader-data-lake"]["permissions"]
+    assert missing.stderr.endswith("not set: NATS_PASSWORD_READER_DATA_LAKE\n")
+
+
+@pytest.mark.parametrize("names", ["Billing", "a_b", "a.b", "-a", "a,a", "a" * 33])
+def test_a_reader_that_cannot_be_called_so_is_refused(names: str) -> None:
+    ended = printed(PASSWORDS | {"PROVISIONER_READERS": names})
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("PROVISIONER_READERS ")
+
+
 @pytest.mark.parametrize("empty", [{}, {"NATS_PASSWORD_CLI": ""}])
 def test_a_password_that_is_missing_is_named_and_none_is_told(empty: dict[str, str]) -> None:
     passwords = {name: value for name, value in PASSWORDS.items() if name != "NATS_PASSWORD_CLI"} | empty

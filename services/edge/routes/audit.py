@@ -17,7 +17,7 @@ from services.edge.routes.access import NEEDS_ADMINISTRATOR, TheParts
 from services.edge.routes.models import AccountId
 from shared.bus import ask
 
-SERVICES = ("accounts", "quota")
+SERVICES = ("accounts", "quota", "metering")
 POSITION_DIGITS_MAX = 18
 
 router = APIRouter(prefix="/v1/audit", tags=["Audit"], dependencies=NEEDS_ADMINISTRATOR)

@@ -55,6 +55,44 @@ class StreamRun(BaseModel):
     began_at: datetime
     ended_at: datetime | None
     elapsed_ms: int
+    because: contract.StreamEnd | None = Field(
+        description="What ended it; null: it runs. `idle`: Livepeer Studio said so, `ended`: `/v1/streams`."
+    )
+
+
+class StreamGap(BaseModel):
+    """A time between two runs in which nothing ran."""
+
+    from_at: datetime
+    to_at: datetime
+    elapsed_ms: int
+
+
+class StreamSwap(BaseModel):
+    session_id: str
+    orchestrator: str
+    opened_at: datetime
+    minimum_wei: WeiOut | None = Field(
+        description="Its first payment, which the change has cost; null: it has not paid yet."
+    )
+
+
+class StreamRefusal(BaseModel):
+    session_id: str
+    reason: str
+    status: int
+    times: int = Field(description="How often it was told: at first after 10 s, then ever more rarely.")
+    first_at: datetime
+    last_at: datetime
+
+
+class StreamMoment(BaseModel):
+    at: datetime
+    what: str = Field(
+        description="`run_began`, `run_ended`, `session_opened`, `session_closed` or `payments_refused`."
+    )
+    of: str = Field(description="Who told of the run, or the session's id.")
+    because: str
 
 
 class MeteredStreamView(BaseModel):
@@ -70,6 +108,11 @@ class MeteredStreamView(BaseModel):
     orchestrator_swaps: int = Field(
         description="Sessions after the first; each cost a new minimum of its own."
     )
+    stopped: str | None = Field(description="Why it stopped, in words; null while it runs.")
+    swaps: list[StreamSwap] = Field(description="Of the first hundred sessions.")
+    refusals: list[StreamRefusal] = Field(description="Of its payments, the latest first; a hundred.")
+    gaps: list[StreamGap] = Field(description="Between runs, the last hundred.")
+    timeline: list[StreamMoment] = Field(description="The last two hundred moments, in order of time.")
 
 
 class Assignment(Body):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
 from contracts.signed_tickets import TICKETS_MAX, SignedTicket
-from contracts.ticket_events import BadEvent, Refusal, id_of, not_found, read_event, read_json
+from contracts.ticket_events import BadEvent, TicketRefusal, id_of, not_found, read_event, read_json
 from services.edge.auth import Administrator
 from services.edge.parts import Parts
 from services.edge.problems import UNPROCESSABLE, Problem, Refused
@@ -33,7 +33,7 @@ class ToldTicket(BaseModel):
     status: Literal["recorded", "repeated", "ignored", "refused"] = Field(
         description="`repeated`: it was recorded before. `ignored`: events of its type tell no usage."
     )
-    code: Refusal | None = Field(default=None, description="Why it was refused.")
+    code: TicketRefusal | None = Field(default=None, description="Why it was refused.")
     field: str | None = Field(default=None, description="What is wrong: `data.computed_fee`, …")
     detail: str | None = None
 

@@ -87,7 +87,7 @@ class UsageQuery(BaseModel):
     def of_payments(self, account_id: str | None, user_id: str | None) -> metering.QueryUsage:
         """The command if no meter is named."""
         for name in NEEDS_METER:
-            if getattr(self, name):
+            if getattr(self, name) not in (None, []):
                 raise _amiss(name, "this needs a meter")
         if unknown := set(self.group_by) - GROUP_KEYS:
             raise _amiss("group_by", f"there is no {min(unknown)}; without a meter there are {_all_keys()}")

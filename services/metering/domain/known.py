@@ -46,6 +46,7 @@ class Known:
     given_up: int = 0
     users: dict[UserFrom, tuple[int, str]] = field(default_factory=dict)  # when, who
     apps: tuple[int, str] = (0, "")
+    stopped: tuple[int, str] = (0, "")  # when the last run of `/v1/streams` ended, and why
     source_from: tuple[int, int] | None = None  # when the first known run started, the source until then
     source_upto: int | None = None
     first: int | None = None  # of all times that were told
@@ -80,8 +81,9 @@ class Known:
             self.apps = max(self.apps, (at, app))
         self._seal()
 
-    def end(self, place: str, at: int) -> None:
+    def end(self, place: str, at: int, because: str) -> None:
         self._learn(self.begun, place, (at, IDLE))
+        self.stopped = max(self.stopped, (at, because))
         self._seal()
 
     def assign(self, user_id: str) -> None:
@@ -130,6 +132,18 @@ class Known:
         """That of the run that began last."""
         runs = [*self.studio_runs, *self.begun_runs]
         return max(runs, key=lambda run: (run.began, run.state == "running")).state if runs else "incomplete"
+
+    @property
+    def last_run(self) -> tuple[Run, str] | None:
+        """The run that began last, and why it is over: its state, or what ended it."""
+        runs = [(run, str(run.state)) for run in self.studio_runs]
+        runs += [(run, self.because(run)) for run in self.begun_runs]
+        return max(runs, key=lambda each: (each[0].began, each[0].state == "running")) if runs else None
+
+    def because(self, run: Run) -> str:
+        """Why a run of `/v1/streams` is over: of the last one it is known who ended it."""
+        at, because = self.stopped
+        return because if because and run.state == "idle" and run.ended == at else run.state
 
     @property
     def alive(self) -> int | None:

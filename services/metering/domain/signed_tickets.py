@@ -1,8 +1,7 @@
 """Payments that another signer has made, as usage: the records of one account that were told together.
 
 They are a UsageBatch like any other, so that whoever sums or lists usage needs to know nothing of
-them. What is told of each beside is who told it: the event's id and gateway, and its place in its
-session.
+them. What is told of each beside is the event's id and gateway.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,6 @@ from services.metering.domain.usage import (
     Payment,
     Span,
     Usage,
-    UsageBatch,
     Who,
     moment,
 )
@@ -81,25 +79,25 @@ def key_of(account_id: str, event_id: str, gateway: str) -> UUID:
     return uuid5(NAMESPACE_URL, f"/accounts/{account_id}/signed-tickets/{event_id}/{gateway}")
 
 
-def batch_of(tickets: Sequence[SignedTicket], now: datetime) -> tuple[UsageBatch, Usage]:
-    """Those of one account, at most 500, that were not recorded before."""
-    usage = _usage_of(tickets)
-    span = Span(PUBLISHER, 0, 0, len(tickets) - 1)
-    return UsageBatch.record(span, usage, now), usage
+def usage_of(tickets: Sequence[SignedTicket]) -> tuple[Span, Usage]:
+    """Those of one account, at most 500, that were not recorded before.
+
+    Their positions are their sequences: each session counts as a log of its own.
+    """
+    ordered = sorted(tickets, key=lambda ticket: (ticket.state_id, ticket.sequence))
+    return Span(PUBLISHER, 0, 0, max(ticket.sequence for ticket in tickets)), _usage_of(ordered)
 
 
 def keys_of(usage: Usage) -> Iterator[UUID]:
     """Of the events that a stored batch is made of; none of our own signer's."""
-    for (_, _, who, *_), (event_id, gateway, _) in zip(
-        usage["payments"], usage.get("told", ()), strict=False
-    ):
-        yield key_of(usage["who"][who][0], event_id, gateway)
+    for event_id, gateway in usage.get("told", ()):
+        yield key_of(usage["who"][0][0], event_id, gateway)
 
 
 def paid_of(usage: Usage) -> list[Paid]:
     """What a stored batch tells of each payment."""
     found = []
-    for (_, at, who, _, _, cost, _), (_, _, sequence) in zip(usage["payments"], usage["told"], strict=True):
+    for sequence, at, who, _, _, cost, _ in usage["payments"]:
         _, user_id, session_id, *_ = usage["who"][who]
         signed_at = moment(usage["at"] + at)
         found.append(Paid(user_id, session_id.removeprefix(SESSION_PREFIX), sequence, cost, signed_at))
@@ -111,10 +109,10 @@ def _usage_of(tickets: Sequence[SignedTicket]) -> Usage:
     who: dict[Who, int] = {}
     payments: list[Payment] = []
     opened: list[Opening] = []
-    for position, ticket in enumerate(tickets):
+    for ticket in tickets:
         at = (ticket.signed_at_ms - start) * MILLISECOND
         index = who.setdefault(ticket.who, len(who))
-        payments.append((position, at, index, 0, ticket.tickets, ticket.fee, ticket.units))
+        payments.append((ticket.sequence, at, index, 0, ticket.tickets, ticket.fee, ticket.units))
         if ticket.sequence == 0:
             account_id, user_id, session_id, job_type, app, orchestrator = ticket.who
             opened.append((at, account_id, user_id, session_id, job_type, app, orchestrator, ""))
@@ -125,5 +123,5 @@ def _usage_of(tickets: Sequence[SignedTicket]) -> Usage:
         "payments": payments,
         "opened": opened,
         "closed": [],
-        "told": [(ticket.event_id, ticket.gateway, ticket.sequence) for ticket in tickets],
+        "told": [(ticket.event_id, ticket.gateway) for ticket in tickets],
     }

@@ -58,6 +58,19 @@ class Stream(Aggregate):
         place: str
         at: int
         hours: Sequence[HourChange]
+        because: str = ""
+
+    class Closed(Event):
+        """The last run is over, as far as is known now; a late fact about it tells it anew."""
+
+        TOPIC = "metering.stream_closed"
+        account_id: str
+        stream_id: str
+        user_id: str
+        app: str
+        began: int
+        ended: int
+        because: str
 
     class GivenUp(Event):
         TOPIC = "metering.stream_given_up"
@@ -81,6 +94,7 @@ class Stream(Aggregate):
         self.account_id = account_id
         self.stream_id = stream_id
         self.known = Known()
+        self.closed_as: tuple[int, int, str] | None = None  # began, ended, because
 
     def hear(self, deliveries: Sequence[Delivery], now: datetime) -> None:
         """Learn what deliveries say that came for the first time."""
@@ -88,22 +102,45 @@ class Stream(Aggregate):
         for delivery in deliveries:
             after.hear(delivery)
         self._heard(deliveries, changes(self.known, after, now), timestamp=now)
+        self._close_if_over(now)
 
     def begin(self, place: str, *, at: datetime, user_id: str, app: str, now: datetime) -> None:
         after, began = self.known.copy(), milliseconds(at)
         after.begin(place, began, user_id, app)
         self._begun(place, began, user_id, app, changes(self.known, after, now), timestamp=now)
+        self._close_if_over(now)
 
-    def end(self, place: str, *, at: datetime, now: datetime) -> None:
+    def end(self, place: str, *, at: datetime, because: str, now: datetime) -> None:
         after, ended = self.known.copy(), milliseconds(at)
-        after.end(place, ended)
-        self._ended(place, ended, changes(self.known, after, now), timestamp=now)
+        after.end(place, ended, because)
+        self._ended(place, ended, changes(self.known, after, now), because=because, timestamp=now)
+        self._close_if_over(now)
 
     def give_up(self, grace: timedelta, now: datetime) -> None:
         """Count it as ended if nothing was heard of it for longer than `grace`."""
         alive = self.known.alive
         if alive is not None and alive + grace // MILLISECOND < milliseconds(now):
             self._given_up(alive, timestamp=now)
+            self._close_if_over(now)
+
+    def _close_if_over(self, now: datetime) -> None:
+        """Tell once that the last run is over, and again if it ended otherwise than was told."""
+        found = self.known.last_run
+        if found is None or found[0].state == "running":
+            return
+        run, because = found
+        if (run.began, run.ended, because) != self.closed_as:
+            known = self.known
+            self._closed(
+                self.account_id,
+                self.stream_id,
+                known.user_id,
+                known.app,
+                run.began,
+                run.ended,
+                because,
+                timestamp=now,
+            )
 
     def assign(self, user_id: str, *, actor: str, reason: str, now: datetime) -> None:
         """Say whose it is, whatever was told; its time moves to that user, in the hours it is in."""
@@ -134,8 +171,24 @@ class Stream(Aggregate):
         self.known.begin(place, at, user_id, app)
 
     @event(Ended)
-    def _ended(self, place: str, at: int, hours: Sequence[HourChange], timestamp: datetime) -> None:
-        self.known.end(place, at)
+    def _ended(
+        self, place: str, at: int, hours: Sequence[HourChange], timestamp: datetime, because: str = ""
+    ) -> None:
+        self.known.end(place, at, because)
+
+    @event(Closed)
+    def _closed(
+        self,
+        account_id: str,
+        stream_id: str,
+        user_id: str,
+        app: str,
+        began: int,
+        ended: int,
+        because: str,
+        timestamp: datetime,
+    ) -> None:
+        self.closed_as = began, ended, because
 
     @event(GivenUp)
     def _given_up(self, upto: int, timestamp: datetime) -> None:

@@ -35,8 +35,8 @@ type Opening = (
     tuple[int, str, str, str, str, str, str, str] | tuple[int, str, str, str, str, str, str, str, str, str]
 )
 type Closing = tuple[int, int, str, str]  # position after the batch's first, at, account, session
-# Of another signer's payment: its event's id and gateway, and its sequence in its session.
-type Told = tuple[str, str, int]
+type Refusal = tuple[int, str, str, int, str]  # at, account, session, status, reason
+type Told = tuple[str, str]  # of another signer's payment: its event's id and gateway
 
 FEE_IS_COST: Price = (0, 0, 0)  # nobody told EV or price: what was used is what it cost
 
@@ -50,6 +50,7 @@ class Usage(TypedDict):
     payments: Sequence[Payment]
     opened: Sequence[Opening]
     closed: Sequence[Closing]
+    refused: NotRequired[Sequence[Refusal]]
     told: NotRequired[Sequence[Told]]  # of each payment, where another signer made them
 
 
@@ -60,6 +61,11 @@ class Span(NamedTuple):
     epoch: int
     first: int
     last: int
+
+    @property
+    def place(self) -> int:
+        """Where it begins among all entries of its publisher, of whichever epoch."""
+        return (self.epoch << 63) + self.first
 
 
 class UsageBatch(Aggregate):
@@ -80,6 +86,10 @@ class UsageBatch(Aggregate):
         cost: Wei
         usage: Usage
 
+        @property
+        def span(self) -> Span:
+            return Span(self.publisher, self.epoch, self.first, self.last)
+
     @staticmethod
     def create_id(publisher: str, epoch: int, first: int, usage: Usage | None = None) -> UUID:
         """Name the batch by where it begins, so that recording a stretch twice collides.
@@ -88,7 +98,7 @@ class UsageBatch(Aggregate):
         """
         if usage is None or "told" not in usage:
             return uuid5(NAMESPACE_URL, f"/logs/{publisher}/{epoch}/{first}/usage")
-        event_id, gateway, _ = usage["told"][0]
+        event_id, gateway = usage["told"][0]
         return uuid5(NAMESPACE_URL, f"/logs/{publisher}/{usage['who'][0][0]}/{event_id}/{gateway}/usage")
 
     @event(Recorded)
@@ -163,7 +173,7 @@ class ToldBy(IntEnum):
 
 
 class SessionChange:
-    """What a batch tells about one payment session."""
+    """What a batch tells about one payment session. Positions are after the batch's first."""
 
     def __init__(self, at: int) -> None:
         self.first_at = at
@@ -171,12 +181,14 @@ class SessionChange:
         self.facts = NOTHING_KNOWN
         self.told_by = ToldBy.CLOSING
         self.payments = self.tickets = self.cost = 0
-        self._paid_position = self._closed_position = -1
+        self.first_paid: tuple[int, int] | None = None  # position and cost
+        self.paid_position = self.closed_position = -1
+        self.paid_at: int | None = None  # the latest
 
     @property
     def closed(self) -> bool:
         """Nothing was paid after the last closing; a payment opens a session again."""
-        return self._closed_position > self._paid_position
+        return self.closed_position > self.paid_position
 
     def seen(self, at: int) -> None:
         self.first_at = min(self.first_at, at)
@@ -186,14 +198,17 @@ class SessionChange:
         if told_by > self.told_by:
             self.facts, self.told_by = facts, told_by
 
-    def paid(self, position: int, tickets: int, cost: int) -> None:
+    def paid(self, position: int, at: int, tickets: int, cost: int) -> None:
         self.payments += 1
         self.tickets += tickets
         self.cost += cost
-        self._paid_position = position
+        self.paid_position = position
+        self.paid_at = max(self.paid_at or at, at)
+        if self.first_paid is None:
+            self.first_paid = position, cost
 
     def close(self, position: int) -> None:
-        self._closed_position = position
+        self.closed_position = position
 
 
 def rollup(usage: Usage) -> dict[Hour, Sums]:
@@ -264,7 +279,7 @@ def _pay(usage: Usage, changes: dict[tuple[str, str], SessionChange]) -> None:
             change = by_who[who] = _change(changes, (account, session), start + at)
             change.learn(SessionFacts(user, job_type, app, "", ""), ToldBy.PAYMENT)
         change.seen(start + at)
-        change.paid(position, tickets, cost)
+        change.paid(position, start + at, tickets, cost)
 
 
 def _change(changes: dict[tuple[str, str], SessionChange], key: tuple[str, str], at: int) -> SessionChange:

@@ -40,6 +40,7 @@ class Streams(Aggregate):
         TOPIC = "quota.stream_ended"
         stream_id: str
         because: str
+        alive_at: datetime | None = None  # its last heartbeat, where its lease expired
 
     @staticmethod
     def create_id(account_id: str) -> UUID:
@@ -78,9 +79,11 @@ class Streams(Aggregate):
         elif known["user_id"] != user_id:
             raise AllowanceRefusal(409, "stream_id_taken", "another user's stream that runs has this id")
 
-    def end(self, stream_id: str, because: Because, now: datetime) -> None:
+    def end(
+        self, stream_id: str, because: Because, now: datetime, *, alive_at: datetime | None = None
+    ) -> None:
         if stream_id in self.running:
-            self._ended(stream_id, because, now)
+            self._ended(stream_id, because, now, alive_at)
 
     @event(Begun)
     def _begun(
@@ -103,5 +106,7 @@ class Streams(Aggregate):
         }
 
     @event(Ended)
-    def _ended(self, stream_id: str, because: str, timestamp: datetime) -> None:
+    def _ended(
+        self, stream_id: str, because: str, timestamp: datetime, alive_at: datetime | None = None
+    ) -> None:
         del self.running[stream_id]

@@ -30,7 +30,9 @@ from services.edge.admission import Admission, Paces
 from services.edge.api import make_app
 from services.edge.auth import Authenticator
 from services.edge.caps import Pace
+from services.edge.console.sessions import ConsoleSessions
 from services.edge.delivery_line import DeliveryLine
+from services.edge.event_log import EventLog
 from services.edge.gate import Gate
 from services.edge.hook_book import HookBook
 from services.edge.known_accounts import KnownAccounts
@@ -165,6 +167,7 @@ class Edge:
         self.admission = Admission(
             authenticator, book, addresses, self.paces, sightings=self.sightings, clock=self.clock
         )
+        self.event_log = EventLog(cast("Any", self.bus))
         self._parts = Parts(
             client=cast("Any", self.bus),
             authenticator=authenticator,
@@ -180,8 +183,12 @@ class Edge:
             signatures=cast("Any", None),
             orchestrators=cast("Any", SimpleNamespace(find=lambda _: b"[]")),
             public_url=PUBLIC_URL,
+            events=self.event_log,
             hook_secrets=self.hook_secrets,
             clock=self.clock,
+            console=ConsoleSessions(self.token_keys, issuer=PUBLIC_URL, clock=self.clock)
+            if self.token_keys
+            else None,
         )
         self._gate = Gate(the_app(), the_app().state.wire)
 

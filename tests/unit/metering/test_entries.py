@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from contracts.message import LogEntry
-from contracts.signer import PaymentRefused, PaymentSigned, SessionClosed, SessionOpened
+from contracts.signer import FenceRaised, PaymentRefused, PaymentSigned, SessionClosed, SessionOpened
 from services.metering.domain.usage import Span
 from services.metering.entries import read_usage
 
@@ -171,10 +171,26 @@ def test_a_time_without_a_zone_is_refused() -> None:
 
 def test_an_event_that_is_not_for_metering_is_refused() -> None:
     with pytest.raises(ValueError, match="not for metering"):
-        read_usage([entry(7, PaymentRefused.subject, {})])
+        read_usage([entry(7, FenceRaised.subject, {})])
 
 
-@pytest.mark.parametrize("subject", [SessionOpened.subject, SessionClosed.subject])
-def test_openings_and_closings_are_checked_too(subject: str) -> None:
+def test_a_refusal_is_kept_with_its_status_and_reason() -> None:
+    refused = {"account_id": "acme", "session_id": "s", "status": 402, "reason": "limit"}
+
+    _, usage = read_usage([entry(7, PaymentRefused.subject, refused)])
+
+    assert usage["refused"] == [(0, "acme", "s", 402, "limit")]
+
+
+@pytest.mark.parametrize("status", [-1, 1000, True, "402", None])
+def test_a_refusal_of_no_status_is_refused(status: object) -> None:
+    refused = {"account_id": "acme", "session_id": "s", "status": status, "reason": "limit"}
+
+    with pytest.raises(ValueError, match="status"):
+        read_usage([entry(7, PaymentRefused.subject, refused)])
+
+
+@pytest.mark.parametrize("subject", [SessionOpened.subject, SessionClosed.subject, PaymentRefused.subject])
+def test_what_is_no_payment_is_checked_too(subject: str) -> None:
     with pytest.raises(ValueError, match="account_id"):
         read_usage([entry(7, subject, {})])

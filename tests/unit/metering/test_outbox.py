@@ -36,7 +36,9 @@ def stored() -> Notification:
 def test_the_public_event_says_which_stretch_became_usage(metering: Metering, stored: Notification) -> None:
     event, at = MeteringOutbox(metering).to_public(stored)
 
-    assert event == UsageRecorded(from_position=3, to_position=9, records=1, cost=10**21 + 1)
+    assert event == UsageRecorded(
+        from_position=3, to_position=9, records=1, cost=10**21 + 1, publisher="signer", from_epoch=1
+    )
     assert at == datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 
@@ -59,9 +61,10 @@ def test_what_is_written_today_is_what_was_written_then(metering: Metering, stor
     assert zlib.decompress(metering.mapper.to_stored_event(recorded).state) == GOLDEN
 
 
-def test_batches_assignments_and_closings_are_public() -> None:
+def test_batches_assignments_closings_and_ends_are_public() -> None:
     assert MeteringOutbox.topics == (
         "metering.usage_recorded",
         "metering.stream_assigned",
         "metering.usage_closed",
+        "metering.stream_closed",
     )

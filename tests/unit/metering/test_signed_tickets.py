@@ -9,8 +9,8 @@ from eventsourcing.persistence import Notification
 
 from contracts.signed_tickets import SignedPayment, SignedTicketsRecorded
 from services.metering.application import Metering
-from services.metering.domain.signed_tickets import SignedTicket, batch_of, key_of, keys_of, paid_of
-from services.metering.domain.usage import UsageBatch, rollup, session_changes
+from services.metering.domain.signed_tickets import SignedTicket, key_of, keys_of, paid_of, usage_of
+from services.metering.domain.usage import Usage, UsageBatch, rollup, session_changes
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import usage_tables
 
@@ -24,7 +24,7 @@ GOLDEN = (
     b'"at":1782907199999000,"who":[["acme","ann","go-livepeer:8c1d03aa","live","demo/echo","0xab"]],'
     b'"prices":[[0,0,0]],"payments":[[0,0,0,0,2,1000,10],[1,5000,0,0,1,700,7]],'
     b'"opened":[[0,"acme","ann","go-livepeer:8c1d03aa","live","demo/echo","0xab",""]],"closed":[],'
-    b'"told":[["0b9a9e5c-6f0a-4a8e-9a3b-0d6f5a1c2b3d","",0],["1b9a9e5c-6f0a-4a8e-9a3b-0d6f5a1c2b3d","g",1]]}}'
+    b'"told":[["0b9a9e5c-6f0a-4a8e-9a3b-0d6f5a1c2b3d",""],["1b9a9e5c-6f0a-4a8e-9a3b-0d6f5a1c2b3d","g"]]}}'
 )
 
 
@@ -46,6 +46,11 @@ def ticket(**changes: Any) -> SignedTicket:
         "billable_seconds": 10,
     }
     return SignedTicket(**{**told, **changes})
+
+
+def batch_of(tickets: list[SignedTicket], now: datetime) -> tuple[UsageBatch, Usage]:
+    span, usage = usage_of(tickets)
+    return UsageBatch.record(span, usage, now), usage
 
 
 def two() -> list[SignedTicket]:
@@ -75,6 +80,12 @@ def test_a_session_is_told_apart_from_ours_and_knows_its_orchestrator_from_the_f
     assert key == ("acme", "go-livepeer:8c1d03aa")
     assert change.facts == ("ann", "live", "demo/echo", "0xab", "")
     assert (change.payments, change.tickets, change.cost, change.closed) == (2, 3, 1700, False)
+
+
+def test_the_first_payment_of_a_session_is_the_first_whenever_it_is_told() -> None:
+    [change] = session_changes(batch_of(list(reversed(two())), NOW)[1]).values()
+
+    assert (change.first_paid, change.paid_position) == ((0, 1000), 1)
 
 
 def test_units_are_seconds_calls_or_pixels() -> None:

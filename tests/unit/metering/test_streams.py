@@ -142,7 +142,7 @@ def test_the_map_names_the_user_unless_livepeer_studio_does() -> None:
 def test_time_of_the_map_counts_until_livepeer_studio_tells_of_some() -> None:
     live = stream()
     live.begin("1:7", at=NOON, user_id="", app="", now=NOON)
-    live.end("1:8", at=NOON + timedelta(seconds=90), now=NOON)
+    live.end("1:8", at=NOON + timedelta(seconds=90), because="ended", now=NOON)
     mapped = sum(live.known.hours().values())
 
     live.hear([heard("started", timedelta(seconds=1)), heard("idle", timedelta(seconds=61))], NOON)
@@ -190,7 +190,7 @@ def test_a_stream_that_is_read_is_the_one_that_was_stored() -> None:
     live = stream()
     live.hear([heard("started", timedelta(), seen=timedelta(minutes=5), source=7)], NOON)
     live.begin("1:7", at=NOON, user_id="ann", app="demo", now=NOON)
-    live.end("1:8", at=NOON + timedelta(hours=3), now=NOON)
+    live.end("1:8", at=NOON + timedelta(hours=3), because="ended", now=NOON)
     live.give_up(GRACE, NOON + timedelta(days=1))
     live.assign("bob", actor="admin:1", reason="asked_for", now=NOON)
 
@@ -199,5 +199,56 @@ def test_a_stream_that_is_read_is_the_one_that_was_stored() -> None:
         restored: Any = mapper.to_domain_event(mapper.to_stored_event(event))
         read = restored.mutate(read)
 
-    assert read.known == live.known
+    assert (read.known, read.closed_as) == (live.known, live.closed_as)
     assert moment_of(milliseconds(NOON)) == NOON
+
+
+def closed_as(live: Stream) -> list[tuple[int, int, str]]:
+    """What was told of ended runs, in milliseconds after noon."""
+    noon = milliseconds(NOON)
+    return [
+        (event.began - noon, event.ended - noon, event.because)
+        for event in live.collect_events()
+        if isinstance(event, Stream.Closed)
+    ]
+
+
+def test_a_stream_that_ended_is_told_once() -> None:
+    live = stream()
+    live.hear([heard("started", timedelta())], NOON)
+    live.hear([heard("idle", timedelta(seconds=61))], NOON)
+
+    live.hear([heard("recording.ready", timedelta(seconds=90))], NOON)
+
+    assert closed_as(live) == [(0, 61_000, "idle")]
+
+
+def test_a_late_end_tells_a_stream_anew_that_was_given_up() -> None:
+    live = stream()
+    live.hear([heard("started", timedelta(), seen=timedelta(seconds=5))], NOON)
+    live.give_up(GRACE, NOON + timedelta(days=1))
+
+    live.hear([heard("idle", timedelta(seconds=61))], NOON + timedelta(days=1))
+
+    assert closed_as(live) == [(0, 5_000, "timed_out"), (0, 61_000, "idle")]
+
+
+@pytest.mark.parametrize("because", ["ended", "lease_expired"])
+def test_it_is_told_who_ended_a_stream_of_the_map(because: str) -> None:
+    live = stream()
+    live.begin("1:7", at=NOON, user_id="ann", app="", now=NOON)
+    live.end("1:8", at=NOON + timedelta(seconds=90), because=because, now=NOON)
+    live.begin("1:9", at=NOON + timedelta(seconds=91), user_id="ann", app="", now=NOON)
+
+    assert closed_as(live) == [(0, 90_000, because)]
+    assert live.known.last_run is not None
+    assert live.known.last_run[1] == "running"
+
+
+def test_an_end_that_comes_before_its_start_is_told_when_the_start_came() -> None:
+    live = stream()
+    live.end("1:8", at=NOON + timedelta(seconds=90), because="ended", now=NOON)
+
+    live.begin("1:7", at=NOON, user_id="ann", app="", now=NOON)
+
+    assert closed_as(live) == [(90_000, 90_000, "incomplete"), (0, 90_000, "ended")]

@@ -32,6 +32,14 @@ def know_rate(ledger: Ledger, micro_usd_per_eth: int = 10**18) -> None:
     ledger.quota.observe_rate(Rate(MicroUsd(micro_usd_per_eth), "settings", ledger.now))
 
 
+def test_a_view_says_the_rate_that_dollars_are_counted_with(ledger: Ledger) -> None:
+    before = ledger.limiting.view(ACCOUNT, ledger.now).micro_usd_per_eth
+    know_rate(ledger, 3_001_000_007)
+
+    assert before is None
+    assert ledger.limiting.view(ACCOUNT, ledger.now).micro_usd_per_eth == 3_001_000_007
+
+
 def rows(ledger: Ledger, scope: Scope = ACCOUNT) -> dict[str, tuple[int, int, int, int]]:
     view = ledger.limiting.view(scope, ledger.now)
     return {row.name: (row.limit, row.used, row.held, row.remaining) for row in view.rows}

@@ -15,7 +15,7 @@ from eth_account.messages import encode_defunct
 from services.signer import state
 from services.signer.keys import LocalKey
 from services.signer.quote import Quote, parse_quote
-from services.signer.rules import billable_units, float_string, tickets_due
+from services.signer.rules import billable_units, tickets_due
 from services.signer.tickets import (
     EMPTY_HASH,
     TicketHasher,
@@ -29,7 +29,7 @@ from services.signer.tickets import (
     sign_tickets,
 )
 from shared.keccak import keccak
-from shared.money import CERTAIN, Wei, batch_cost, expected_value
+from shared.money import CERTAIN, Wei, batch_cost, expected_value, float_string
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors.json").read_text())
 
