@@ -430,8 +430,8 @@ def test_an_entry_that_a_reader_has_sent_somewhere_is_no_command_that_changes_an
 
     [sent] = admin.heard
     understood = {model.__name__ for model in _models(Command) if _is_understood(model, sent.data)}
-    assert understood == {"ListAccounts", "ListPlans", "ListPools", "ListSessions", "ListStops", "QueryUsage",
-                          "ReadAudit", "ReadPool", "ReadRedemptions"}  # fmt: skip
+    assert understood
+    assert {name for name in understood if not name.startswith(("List", "Query", "Read"))} == set()
 
 
 def _is_understood(model: type[BaseModel], data: bytes) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pydantic import ValidationError
+
 from contracts.limits import LimitsView, ReadLimits, Scoped
 from contracts.metered_streams import (
     ListMeteredStreams,
@@ -164,7 +166,7 @@ class Figures:
         """A stream, and its first payment sessions with why each stopped; raise NotFound."""
         try:
             view = await self._stream_view(stream_id)
-        except CommandRefusedError as refused:
+        except (CommandRefusedError, ValidationError) as refused:  # the latter: no such id can be
             raise NotFound from refused
         if not self._viewer.may_see(view.stream.user_id):
             raise NotFound
@@ -174,7 +176,7 @@ class Figures:
         """Raise NotFound."""
         try:
             view = await self._session_view(session_id)
-        except CommandRefusedError as refused:
+        except (CommandRefusedError, ValidationError) as refused:
             raise NotFound from refused
         if not self._viewer.may_see(view.user_id):
             raise NotFound

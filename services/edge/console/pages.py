@@ -28,7 +28,9 @@ HEADERS = {
 }
 
 # Times and amounts in what the signer says in words.
-TOLD = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?Z|([0-9]{1,78}) wei")
+TOLD = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?Z|([0-9]{1,78}) (wei|micro-USD)"
+)
 
 
 class Pages:
@@ -71,11 +73,11 @@ def _clock(at: datetime, zone: ZoneInfo) -> str:
 
 
 def _told(text: str, zone: ZoneInfo) -> Markup:
-    """A service's own words, with times on the account's clock and wei as ETH; all else as it is, escaped."""
+    """A service's own words, with times and amounts as everywhere on the page; all else as it is, escaped."""
     found, place = Markup(), 0
     for match in TOLD.finditer(text):
         found += text[place : match.start()]
-        found += _time(match[1], zone) if match[1] else _ether(match[2])
+        found += _time(match[1], zone) if match[1] else _amount(int(match[2]), match[3])
         place = match.end()
     return found + text[place:]
 
@@ -88,5 +90,6 @@ def _time(text: str, zone: ZoneInfo) -> Markup:
     return Markup('<time datetime="{0}Z" title="{0}Z">{1}</time>').format(text, shown)
 
 
-def _ether(wei: str) -> Markup:
-    return Markup('<data value="{0}" title="{0} wei">{1} ETH</data>').format(wei, amounts.eth(int(wei)))
+def _amount(amount: int, unit: str) -> Markup:
+    shown = f"{amounts.eth(amount)} ETH" if unit == "wei" else amounts.micro_usd(amount)
+    return Markup('<data value="{0}" title="{0} {1}">{2}</data>').format(amount, unit, shown)

@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -165,6 +166,16 @@ async def test_a_foreign_thing_is_answered_like_a_missing_one() -> None:
         assert foreign.text == missing.text
 
 
+@pytest.mark.parametrize("name", ["%3Cscript%3E", "%00", "a%20b", "x" * 500, "%C3%A9", "..%2F..%2Fv1"])
+@pytest.mark.parametrize("kind", ["streams", "sessions"])
+async def test_an_id_that_cannot_be_is_not_found(kind: str, name: str) -> None:
+    visitor = await visitor_of(console())
+
+    page = await visitor.get(f"/usage/{kind}/{unquote(name)}")
+
+    assert (page.status, "script>" in page.text.partition("<main")[2]) == (404, False)
+
+
 async def test_a_session_says_why_it_stopped() -> None:
     text = (await (await visitor_of(console())).get("/usage/sessions/session-of-ann")).text
 
@@ -178,7 +189,8 @@ async def test_the_signers_words_are_text_with_times_and_wei_as_everywhere() -> 
     assert view is not None
 
     def worded(question: dict[str, Any]) -> Any:
-        summary = f"Last paid at 2031-05-17T07:59:58.123456Z, 1700000000007 wei; 9999-99-99T99:99:99Z {EVIL}"
+        said = "Last paid at 2031-05-17T07:59:58.123456Z, 1700000000007 wei, 12001 micro-USD;"
+        summary = f"{said} 9999-99-99T99:99:99Z {EVIL}"
         return view(question).model_copy(update={"summary": summary})
 
     edge.bus.answers[signer.ReadSession.subject] = worded
@@ -187,7 +199,8 @@ async def test_the_signers_words_are_text_with_times_and_wei_as_everywhere() -> 
 
     paid_at = '<time datetime="2031-05-17T07:59:58Z" title="2031-05-17T07:59:58Z">17 May 09:59</time>'
     cost = '<data value="1700000000007" title="1700000000007 wei">0.0000017 ETH</data>'
-    assert f"Last paid at {paid_at}, {cost};" in text
+    dollars = '<data value="12001" title="12001 micro-USD">$0.012</data>'
+    assert f"Last paid at {paid_at}, {cost}, {dollars};" in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "<script>alert" not in text
 

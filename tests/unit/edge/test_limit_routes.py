@@ -1,4 +1,4 @@
-"""`/v1` for limits, plans, credit, stops, the audit and whose key it is; quota and accounts are stand-ins."""
+"""`/v1` for limits, plans, credit, stops and whose key it is; quota and accounts are stand-ins."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,15 +6,13 @@ from typing import Any
 import pytest
 
 from contracts import limits
-from contracts.audit import ReadAudit, read_audit_subject
 from contracts.credit import GrantCredit, VoidCredit
 from contracts.limits import Scoped
 from contracts.message import Refusal
 from contracts.quota import BudgetView, SetSpendLimit
 from contracts.stops import LiftStops, ListStops, SetStops
-from services.edge.routes import cursor
 from tests.unit.edge.edge_app import Edge
-from tests.unit.edge.managing import ACTOR, HOUR_FIELDS, asked, audit_page, manage, managed, send
+from tests.unit.edge.managing import ACTOR, HOUR_FIELDS, asked, manage, managed, send
 
 pytestmark = pytest.mark.anyio
 
@@ -413,67 +411,6 @@ async def test_a_bent_deny_list_stops_nothing(edge: Edge, text: bytes, field: st
     assert answer.status == 422
     assert {error["field"] for error in answer.json["errors"]} == {field}
     assert not asked(edge, SetStops)
-
-
-ACCOUNTS, QUOTA = read_audit_subject("accounts"), read_audit_subject("quota")
-
-
-def audited(edge: Edge, accounts: Any, quota: Any) -> None:
-    """Keep rows as the services do: newest first, those before a position."""
-
-    def answer(rows: Any) -> Any:
-        def page(data: dict[str, Any]) -> Any:
-            before = data["before"] if data["before"] is not None else 2**62
-            return audit_page(*[row for row in rows if row[1] < before][: data["limit"]])
-
-        return page
-
-    edge.bus.answers |= {ACCOUNTS: answer(accounts), QUOTA: answer(quota)}
-
-
-async def test_the_audit_is_put_together_by_time_page_by_page(edge: Edge) -> None:
-    accounts = [("accounts", 9, 50), ("accounts", 7, 20), ("accounts", 3, 10)]
-    quota = [("quota", 40, 55), ("quota", 39, 54), ("quota", 12, 15), ("quota", 11, 10)]
-    audited(edge, accounts, quota)
-
-    found, following = [], ""
-    while following is not None:
-        page = await manage(edge, "GET", f"/v1/audit?limit=2{following and '&cursor=' + following}")
-        found += [(row["service"], row["position"]) for row in page.json["rows"]]
-        assert len(page.json["rows"]) <= 2
-        following = page.json["next"]
-
-    by_time = [("quota", 40), ("quota", 39), ("accounts", 9), ("accounts", 7), ("quota", 12), ("quota", 11)]
-    assert found == [*by_time, ("accounts", 3)]
-
-
-async def test_the_audit_of_one_account_is_asked_of_both(edge: Edge) -> None:
-    audited(edge, [], [("quota", 1, 1)])
-
-    page = await manage(edge, "GET", "/v1/audit?account_id=acme")
-
-    assert [row["actor"] for row in page.json["rows"]] == [ACTOR]
-    assert page.json["next"] is None
-    told = [data for subject, data in edge.bus.asked if subject in {ACCOUNTS, QUOTA}]
-    assert told == [ReadAudit(account_id="acme").model_dump()] * 2
-
-
-@pytest.mark.parametrize("silent", [ACCOUNTS, QUOTA])
-async def test_half_an_audit_is_none(edge: Edge, silent: str) -> None:
-    audited(edge, [("accounts", 1, 1)], [("quota", 1, 1)])
-    edge.bus.answers[silent] = None
-
-    answer = await manage(edge, "GET", "/v1/audit")
-
-    assert (answer.status, answer.json["code"]) == (503, "unavailable")
-    assert answer.headers["retry-after"] == "1"
-
-
-@pytest.mark.parametrize("places", [["x", ""], ["-1", ""], ["1"], ["1", "2", "3"], ["9" * 30, ""]])
-async def test_a_made_up_cursor_of_the_audit_is_refused(edge: Edge, places: list[str]) -> None:
-    answer = await manage(edge, "GET", f"/v1/audit?cursor={cursor.encode(places)}")
-
-    assert (answer.status, answer.json["errors"][0]["field"]) == (422, "query.cursor")
 
 
 async def test_me_tells_a_key_what_is_counted_of_its_holder(edge: Edge) -> None:
