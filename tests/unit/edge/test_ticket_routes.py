@@ -3,15 +3,17 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from contracts.accounts import GetAccount
 from contracts.signed_tickets import RecordSignedTickets, SignedTicketsAnswered
+from contracts.ticket_events import read_event, read_json
 from services.edge.gate import TICKETS_BYTES_MAX
+from services.edge.ticket_line import TicketLine
 from tests.told_tickets import event, lines
-from tests.unit.edge.edge_app import Answer, Edge
+from tests.unit.edge.edge_app import NOW, Answer, Edge
 from tests.unit.edge.managing import ADMIN_KEY, HOOK_SECRET, asked, managed
 
 pytestmark = pytest.mark.anyio
@@ -170,11 +172,20 @@ async def test_five_hundred_events_are_told_at_once(edge: Edge) -> None:
     assert statuses(await tell(edge, body)) == ["recorded"] * 500
 
 
-async def test_what_waits_travels_together(edge: Edge) -> None:
-    answers = await asyncio.gather(*(tell(edge, lines(event(number), event(number))) for number in range(9)))
+async def test_what_waits_travels_together_up_to_five_hundred(edge: Edge) -> None:
+    line = TicketLine(cast("Any", edge.bus))
+    tickets = [read_event(read_json(json.dumps(event(number))), NOW) for number in range(300)]
+    waiting = [
+        asyncio.create_task(line.record(cast("Any", each))) for each in (tickets, tickets[:200], tickets)
+    ]
+    await asyncio.sleep(0)
 
-    assert [statuses(answer) for answer in answers] == [["recorded", "repeated"]] * 9
-    assert len(asked(edge, RecordSignedTickets)) == 1
+    running = asyncio.create_task(line.run())
+    outcomes = await asyncio.gather(*waiting)
+
+    running.cancel()
+    assert [set(each) for each in outcomes] == [{"recorded"}, {"repeated"}, {"repeated"}]
+    assert [len(command["tickets"]) for command in asked(edge, RecordSignedTickets)] == [500, 300]
 
 
 @pytest.mark.parametrize("silent", [RecordSignedTickets, GetAccount])
