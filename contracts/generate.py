@@ -28,12 +28,14 @@ from contracts import (
     message,
     metered_streams,
     metering,
+    meters,
     public_log,
     quota,
     signed_tickets,
     signer,
     stops,
     stream_starts,
+    usage_events,
     webhooks_in,
 )
 from contracts.message import CHECKSUM_HEADER, Command, Event, LogEntry, LogPage, Message, ReadLog
@@ -53,12 +55,14 @@ MODULES = (
     message,
     metered_streams,
     metering,
+    meters,
     public_log,
     quota,
     signed_tickets,
     signer,
     stops,
     stream_starts,
+    usage_events,
     webhooks_in,
 )
 VERSION = "1.0.0"

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
 import nats
@@ -107,9 +108,15 @@ async def ask[Reply: Message](
         raise ServiceUnavailableError(f"{to}: {type(problem).__name__}") from problem
 
 
+@cache
+def _answers(reply: type[Message]) -> TypeAdapter[Message]:
+    """Made once for each kind of reply: making one takes longer than reading most replies."""
+    return TypeAdapter(reply | Refusal | Fault)  # type: ignore[arg-type] # a union made at run time
+
+
 def read_reply[Reply: Message](data: bytes, reply: type[Reply]) -> Reply:
     try:
-        answer: Message = TypeAdapter(reply | Refusal | Fault).validate_json(data)  # type: ignore[arg-type] # a union made at run time
+        answer = _answers(reply).validate_json(data)
     except ValidationError as problem:
         raise ServiceUnavailableError(f"unreadable reply: {problem}") from problem
     if isinstance(answer, Refusal):

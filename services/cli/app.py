@@ -18,6 +18,7 @@ from services.cli import (
     keys,
     limits,
     log,
+    meters,
     plans,
     stops,
     streams,
@@ -47,6 +48,7 @@ app.add_typer(stops.app, name="stops")
 app.add_typer(streams.app, name="streams")
 app.add_typer(tickets.app, name="tickets")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(meters.app, name="meters")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(log.app, name="log")
 app.add_typer(usage.app, name="usage")

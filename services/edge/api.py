@@ -35,6 +35,7 @@ from services.edge.routes import (
     me,
     metered_streams,
     metered_usage,
+    meters,
     plans,
     signed_tickets,
     stops,
@@ -42,6 +43,7 @@ from services.edge.routes import (
     studio_hooks,
     tokens,
     usage,
+    usage_events,
     webhooks,
 )
 from services.edge.routes.access import unavailable
@@ -58,6 +60,8 @@ ROUTES = (
     metered_streams,
     metered_usage,
     usage,
+    usage_events,
+    meters,
     signed_tickets,
     me,
     tokens,

@@ -17,6 +17,7 @@ from services.edge.api import make_app
 from services.edge.auth import Authenticator
 from services.edge.delivery_line import DeliveryLine
 from services.edge.discovery import ObservedOrchestrators
+from services.edge.event_line import EventLine
 from services.edge.event_log import EventLog
 from services.edge.gate import Gate
 from services.edge.gather import Gatherer
@@ -74,6 +75,7 @@ def make_parts(
         deliveries=DeliveryLine(client),
         tickets=TicketLine(client),
         known_accounts=KnownAccounts(client),
+        usage_events=EventLine(client),
         hooks=HookBook(bucket, settings.keys_of_hooks()),
         signatures=PayerSignatures(ask_signer),
         orchestrators=ObservedOrchestrators(orchestrators),
@@ -132,7 +134,8 @@ async def main() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
-    lines = [parts.gatherer.run, parts.deliveries.run, parts.tickets.run, parts.sightings.run]
+    lines = [parts.gatherer.run, parts.deliveries.run, parts.sightings.run]
+    lines += [parts.usage_events.run, parts.tickets.run]
     async with background([bucket.run, orchestrators.run, rules.run, *lines]):
         beside = asyncio.create_task(side.serve())
         await server.serve()  # until told to stop, and until what was under way is answered

@@ -15,11 +15,12 @@ from nats.aio.client import Client
 from contracts.message import LogPage, ReadLog, read_log_subject
 from contracts.public_log import Cursor, Reading, Wanted
 from shared.bus import ask
-from shared.log_reader import PAGE, LogReader
+from shared.log_reader import LogReader
 
 READERS_MAX = 64  # of this process, those that wait included
 READERS_PER_CREDENTIAL_MAX = 4
 READS_AT_ONCE_MAX = 4
+PAGE = 200  # entries of one log; reading them takes some 4 ms, for which payments wait
 SCANS_MAX = 6  # pages of each log, read over for one request that finds nothing in them
 GROWTH = 4  # of such pages, from one to the next: the first is for those who find at once
 POLL_SECONDS = 0.5

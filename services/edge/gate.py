@@ -1,8 +1,8 @@
 """The gate every request passes: its id, its limits, its line in the log.
 
-What is enforced here: at most 64 KiB of body, or 256 KiB of a webhook's, or 1 MiB of signed tickets
-(413), that comes within ten seconds (408), at most 16 KiB of headers (431), no compressed bodies (415).
-A head that never ends is cut off before, by `services.edge.server`.
+What is enforced here: at most 64 KiB of body, or 256 KiB of a webhook's, or 1 MiB of pushed usage
+(413), that comes within ten seconds (408), at most 16 KiB of headers (431), no compressed bodies
+(415). A head that never ends is cut off before, by `services.edge.server`.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ log = structlog.get_logger()
 BODY_BYTES_MAX = 64 * 1024
 WEBHOOK_BYTES_MAX = 256 * 1024
 WEBHOOKS = "/webhooks/"
-TICKETS_BYTES_MAX = 1024 * 1024
-TICKETS = "/v1/usage/tickets"
+PUSHED_BYTES_MAX = 1024 * 1024
+PUSHED = frozenset({"/v1/usage/events", "/v1/usage/tickets"})
 CONSOLE = ("/usage", "/sign-in", "/sign-out", ASSETS)
 DISCARDED_BYTES_MAX = 1024 * 1024  # read and dropped, as a client that still writes hears no answer
 HEAD_BYTES_MAX = 16 * 1024
@@ -167,8 +167,8 @@ def _head(scope: Scope) -> Headers:
 
 
 def _bytes_max(path: str) -> int:
-    if path == TICKETS:
-        return TICKETS_BYTES_MAX
+    if path in PUSHED:
+        return PUSHED_BYTES_MAX
     return WEBHOOK_BYTES_MAX if path.startswith(WEBHOOKS) else BODY_BYTES_MAX
 
 

@@ -10,6 +10,7 @@ from services.edge.auth import Authenticator
 from services.edge.console.sessions import ConsoleSessions
 from services.edge.delivery_line import DeliveryLine
 from services.edge.discovery import ObservedOrchestrators
+from services.edge.event_line import EventLine
 from services.edge.event_log import EventLog
 from services.edge.gather import Gatherer
 from services.edge.hook_book import HookBook
@@ -34,6 +35,7 @@ class Parts:
     deliveries: DeliveryLine
     tickets: TicketLine
     known_accounts: KnownAccounts
+    usage_events: EventLine
     hooks: HookBook
     signatures: PayerSignatures
     orchestrators: ObservedOrchestrators

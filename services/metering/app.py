@@ -18,8 +18,10 @@ from services.metering import (
     entries,
     handlers,
     meter_handlers,
+    meter_tables,
     signed_ticket_handlers,
     stream_handlers,
+    usage_event_handlers,
 )
 from services.metering.application import Metering
 from services.metering.as_of import AsOf
@@ -28,6 +30,7 @@ from services.metering.closings import TABLE as CLOSINGS
 from services.metering.closings import Closings
 from services.metering.handlers import SERVICE
 from services.metering.meter_queries import MeterQueries
+from services.metering.meters import MeterBook
 from services.metering.outbox import MeteringOutbox
 from services.metering.projections import create_tables, usage_tables
 from services.metering.queries import UsageQueries
@@ -37,6 +40,7 @@ from services.metering.signed_tickets import SignedTickets
 from services.metering.stream_queries import StreamQueries
 from services.metering.stream_tables import StreamStore
 from services.metering.streaming import Streaming
+from services.metering.usage_events import UsageEvents, Window
 from shared import logging
 from shared.bus import connect, make_broker
 from shared.clock import Clock
@@ -64,8 +68,15 @@ def inboxes(metering: Metering, streaming: Streaming, clock: Clock, client: Clie
     ]
 
 
-def answering(
-    metering: Metering, streaming: Streaming, public_log: PublicLog, clock: Clock, url: str
+def pushed(metering: Metering, window: Window) -> dict[str, object]:
+    """What the handlers of pushed usage and meters work with."""
+    tables = meter_tables.tables_of(SERVICE)
+    book = MeterBook(metering, tables)
+    return {"meters": book, "usage_events": UsageEvents(metering, tables, book, window)}
+
+
+def answering(  # noqa: PLR0917 (what the root has put together)
+    metering: Metering, streaming: Streaming, public_log: PublicLog, clock: Clock, url: str, window: Window
 ) -> NatsBroker:
     """The broker of metering's commands, and what their handlers work with."""
     broker = make_broker(SERVICE, url)
@@ -80,11 +91,13 @@ def answering(
         "public_log": public_log,
         "clock": clock,
         "audit": metering.audit,
+        **pushed(metering, window),
     }
     for router in (
         handlers.router,
         stream_handlers.router,
         meter_handlers.router,
+        usage_event_handlers.router,
         signed_ticket_handlers.router,
     ):
         broker.include_router(router)
@@ -117,8 +130,9 @@ async def run(settings: Settings) -> None:
         metering.close()
         lease.release()
 
+    broker = answering(metering, streaming, public_log, clock, url, settings.event_window())
     server = serve(
-        brokers=[answer_for(letters, answering(metering, streaming, public_log, clock, url))],
+        brokers=[answer_for(letters, broker)],
         client=client,
         host=settings.http_host,
         port=settings.http_port,
@@ -139,6 +153,7 @@ def make_tables(metering: Metering, public_log: PublicLog) -> None:
         create_tables(connection, datastore.schema)
     StreamStore(datastore).create_tables()
     KnownTickets(datastore).create_table()
+    meter_tables.create_tables(datastore)
 
 
 def _recorder(metering: Metering) -> ThinRecorder:

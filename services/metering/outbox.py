@@ -11,10 +11,13 @@ from contracts.metered_streams import StreamAssigned, StreamClosed, StreamEnd
 from contracts.metering import UsageClosed, UsageRecorded
 from contracts.signed_tickets import SignedPayment, SignedTicketsRecorded
 from services.metering.application import Metering
+from services.metering.domain.meters import Meters
 from services.metering.domain.period import UsagePeriod
 from services.metering.domain.signed_tickets import paid_of
 from services.metering.domain.stream import Stream, moment_of
 from services.metering.domain.usage import UsageBatch
+from services.metering.domain.usage_events import UsageEventBatch
+from services.metering.usage_event_outbox import told_of_events
 
 
 class MeteringOutbox:
@@ -23,6 +26,9 @@ class MeteringOutbox:
         Stream.Assigned.TOPIC,
         UsagePeriod.Closed.TOPIC,
         Stream.Closed.TOPIC,
+        UsageEventBatch.Recorded.TOPIC,
+        Meters.Defined.TOPIC,
+        Meters.Retired.TOPIC,
     )
 
     def __init__(self, metering: Metering) -> None:
@@ -37,6 +43,8 @@ class MeteringOutbox:
 
 def public_of(stored: object) -> Event | None:
     """What is told of a stored event; None where nothing is."""
+    if isinstance(stored, UsageEventBatch.Recorded | Meters.Defined | Meters.Retired):
+        return told_of_events(stored)
     if isinstance(stored, Stream.Closed):
         return StreamClosed(
             account_id=stored.account_id,
@@ -62,16 +70,7 @@ def public_of(stored: object) -> Event | None:
         )
     if not isinstance(stored, UsageBatch.Recorded):
         return None
-    if "told" in stored.usage:
-        return _signed_tickets(stored)
-    return UsageRecorded(
-        from_position=stored.first,
-        to_position=stored.last,
-        records=stored.records,
-        cost=stored.cost,
-        publisher=stored.publisher,
-        from_epoch=stored.epoch,
-    )
+    return _signed_tickets(stored) if "told" in stored.usage else _usage(stored)
 
 
 def _signed_tickets(stored: UsageBatch.Recorded) -> Event:
@@ -86,3 +85,14 @@ def _signed_tickets(stored: UsageBatch.Recorded) -> Event:
         for paid in paid_of(stored.usage)
     ]
     return SignedTicketsRecorded(account_id=stored.usage["who"][0][0], payments=payments)
+
+
+def _usage(stored: UsageBatch.Recorded) -> Event:
+    return UsageRecorded(
+        from_position=stored.first,
+        to_position=stored.last,
+        records=stored.records,
+        cost=stored.cost,
+        publisher=stored.publisher,
+        from_epoch=stored.epoch,
+    )

@@ -15,6 +15,8 @@ from services.metering.closings import TABLE as CLOSINGS
 from services.metering.domain.period import UsagePeriod
 from services.metering.domain.stream import Stream
 from services.metering.domain.usage import UsageBatch
+from services.metering.meter_replay import METER_TABLES, MeterFilling
+from services.metering.meter_tables import CREATE_METER_TABLES
 from services.metering.outbox import public_of
 from services.metering.projections import CREATE_TABLES, TABLES, USAGE_KEY, UsageTables
 from services.metering.signed_ticket_tables import CREATE_SIGNED_TICKETS, SIGNED_TICKETS, TicketKeys
@@ -66,7 +68,7 @@ class UsageFilling:
 
 
 def filling(events: Events, names: Mapping[str, Identifier]) -> Together:
-    return Together(UsageFilling(events, names), filling_streams(events, names))
+    return Together(UsageFilling(events, names), filling_streams(events, names), MeterFilling(events, names))
 
 
 replay = Replay(
@@ -74,6 +76,7 @@ replay = Replay(
     tables=[
         *(Table(table, key) for table, key in KEYS.items()),
         *STREAM_TABLES,
+        *METER_TABLES,
         SIGNED_TICKETS,
         AUDIT_TABLE,
     ],
@@ -83,6 +86,7 @@ replay = Replay(
         + CREATE_CLOSINGS
         + CREATE_STREAM_TABLES
         + CREATE_SIGNED_TICKETS
+        + CREATE_METER_TABLES
         + CREATE_AUDIT_TABLE
     ),
     fill=with_audit(filling, [Stream.Assigned.TOPIC, UsagePeriod.Closed.TOPIC], lambda: public_of),

@@ -38,7 +38,7 @@ def call(*words, _call=call, **named):
     print(answered[0], file=sys.stderr)
     return answered
 """
-DESCRIBED = {"Limits", "Plans", "Credit", "Stops", "Streams", "Tokens", "Audit", "Hooks", "Usage"}
+DESCRIBED = {"Limits", "Plans", "Credit", "Stops", "Streams", "Tokens", "Audit", "Hooks", "Usage", "Meters"}
 CURL_CALL = re.compile(r"curl (.*?)  # \d{3}$", re.MULTILINE | re.DOTALL)
 PYTHON_CALL = re.compile(r"""call\("(\w+)", f?"(/[^"?]*)""")
 PARAMETER = re.compile(r"\\{.*?\\}")

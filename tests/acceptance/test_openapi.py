@@ -46,7 +46,13 @@ CHECKS: list[CheckFunction] = [
     response_headers_conformance,
     negative_data_rejection,
 ]
-NAMES = {"user_id": "user-7", "stream_id": "stream-7", "grant_id": "grant-7", "name": "small-7"}
+NAMES = {
+    "user_id": "user-7",
+    "stream_id": "stream-7",
+    "grant_id": "grant-7",
+    "name": "small-7",
+    "meter": "calls_7",
+}
 EXAMPLES = 8  # of each operation and caller, beside those at the bounds of its parameters
 TIMEOUT_SECONDS = 10
 
@@ -128,7 +134,10 @@ async def _make_named(system: System, account: Account) -> None:
     )
     granted = await system.call("POST", path, body={"grant_id": grant, "amount_micro_usd": 7})
     made = await system.call("PUT", f"/v1/plans/{plan}", body={})
+    counting = {"event_type": "used", "aggregation": "count"}
+    defined = await system.call("PUT", f"/v1/meters/{NAMES['meter']}", body=counting)
     assert (begun.status, granted.status, made.status) == (201, 201, 200)
+    assert defined.status in {200, 409}  # somebody may have retired it
 
 
 async def _lift_stops(world: World, supervisor: Supervisor) -> None:

@@ -105,6 +105,7 @@ class Call:
     body: Any = None
     answers_own: bool = False  # it may succeed, with what is the caller's own
     repeats: bool = False  # its answer says again what it was asked with
+    media_type: str = "application/json"
 
 
 type Cases = Mapping[str, Callable[[Names, Account], Sequence[Call]]]
@@ -187,7 +188,7 @@ def stream(names: Names, mine: Account, verb: str) -> list[Call]:
 def begin_stream(names: Names, mine: Account) -> list[Call]:
     """Streams are an account's own: the same id of the same user is another stream."""
     wanted = {"stream_id": names.stream_id, "user_id": names.user_id}
-    own = {"answers_own": True, "repeats": True}
+    own: Any = {"answers_own": True, "repeats": True}
     return [
         Call("POST", "/v1/streams", {**wanted, "account_id": names.account_id}),
         Call("POST", "/v1/streams", wanted, **own),
@@ -210,6 +211,19 @@ def exchange_token(names: Names, _: Account) -> list[Call]:
         Call("POST", "/v1/tokens", wanted, answers_own=True),
         Call("POST", "/v1/tokens", {**wanted, "subject_token": made_up}),
         Call("POST", "/v1/tokens", {**wanted, "audience": names.account_id}),
+    ]
+
+
+def push(names: Names, _: Account) -> list[Call]:
+    """Usage of a foreign account, the caller's own of a user of the same id, and what corrects nothing."""
+    event = {"specversion": "1.0", "source": "app", "type": "used", "id": names.job_id}
+    own = {**event, "subject": names.user_id}
+    corrects = {**event, "id": f"{names.job_id}-2", "corrects": names.stream_id}
+    path, as_event = "/v1/usage/events", "application/cloudevents+json"
+    return [
+        Call("POST", query(path, account=names.account_id), event, repeats=True, media_type=as_event),
+        Call("POST", path, own, answers_own=True, repeats=True, media_type=as_event),
+        Call("POST", path, corrects, media_type=as_event),
     ]
 
 
@@ -319,6 +333,10 @@ CASES: Cases = {
         names, mine, "/sessions", cursor(names.session_id)
     ),
     "query_account_usage": usage,
+    "push_usage": push,
+    "list_meters": lambda *_: [Call("GET", "/v1/meters")],
+    "define_meter": lambda *_: [Call("PUT", "/v1/meters/mine", {"event_type": "a", "aggregation": "count"})],
+    "retire_meter": lambda *_: [Call("DELETE", "/v1/meters/mine")],
     "close_usage": change(
         "POST",
         "/v1/accounts/{account_id}/usage/close",
@@ -354,6 +372,7 @@ TO_USERS_KEYS = {
     "end_stream": {404},
     "exchange_token": {400},
     "authorize_stream": {200},  # it begins one of its own user
+    "push_usage": {202, 403, 404},  # it is of its own user
     "authorize_payment": {401},  # this needs another secret
     "take_delivery": {401},  # and this a signature
 }
@@ -450,7 +469,8 @@ async def test_a_key_bound_to_one_user_reads_nothing_of_another(
         answer = await _call(system, call, other.bound_key.api_key)
 
         assert answer.status in TO_USERS_KEYS.get(operation, {403}), (call, answer)
-        _assert_nothing_of(other, answer, except_for=(other.names.account_id,))
+        repeated = vars_of(other.names).values() if call.repeats else ()
+        _assert_nothing_of(other, answer, except_for=(other.names.account_id, *repeated))
     assert await _books(system, other) == before
 
 
@@ -581,7 +601,7 @@ async def _call(system: System, call: Call, key: str) -> Answer:
 async def _send(system: System, call: Call, headers: Mapping[str, str]) -> Answer:
     data = None if call.body is None else json.dumps(call.body).encode()
     return await system.send(
-        call.method, call.path, data=data, headers={**headers, "Content-Type": "application/json"}
+        call.method, call.path, data=data, headers={**headers, "Content-Type": call.media_type}
     )
 
 

@@ -18,6 +18,7 @@ from services.metering.app import make_tables
 from services.metering.application import Metering
 from services.metering.as_of import AsOf
 from services.metering.closing import Closing
+from services.metering.domain.usage import Span, Usage, UsageBatch
 from services.metering.entries import read_usage
 from services.metering.meter_queries import MeterQueries
 from services.metering.outbox import MeteringOutbox
@@ -96,8 +97,18 @@ class Metered:
     def create_tables(self) -> None:
         make_tables(self.metering, PublicLog(self.metering, MeteringOutbox(self.metering)))
 
-    def record(self, *told: tuple[datetime, Event], now: datetime, done: Effect = lambda _: None) -> None:
+    def record(self, *told: tuple[datetime, Event], now: datetime) -> None:
         """Record what the signer told, each at its time, as one batch."""
+        self.metering.record(*self._read(*told), now, lambda _: None)
+
+    def record_last(self, told: tuple[datetime, Event], *, now: datetime, then: Effect) -> None:
+        """Record it, and do something else after it was booked and before it is stored."""
+        span, usage = self._read(told)
+        batch = UsageBatch.record(span, usage, now)
+        booked = usage_tables("metering").effects(span, usage, now)
+        self.metering.save(batch, effects=[*booked, then])
+
+    def _read(self, *told: tuple[datetime, Event]) -> tuple[Span, Usage]:
         first = len(self.entries)
         for at, event in told:
             position = len(self.entries) + 1
@@ -111,8 +122,7 @@ class Metered:
                     event=event.model_dump(mode="json"),
                 )
             )
-        span, usage = read_usage(self.entries[first:])
-        self.metering.record(span, usage, now, done)
+        return read_usage(self.entries[first:])
 
     def run_stream(
         self, began: datetime, ended: datetime, *, now: datetime, account: str = "acme", stream: str = "talk"

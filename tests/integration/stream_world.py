@@ -101,6 +101,10 @@ class World:
         with psycopg.connect(self.dsn) as connection:
             return connection.execute(query.encode()).fetchall()
 
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.dsn) as connection:
+            connection.execute(statement.encode())
+
     def hours(self) -> list[tuple[object, ...]]:
         query = "SELECT user_id, app, hour AT TIME ZONE 'UTC', ms FROM metering.stream_hourly WHERE ms <> 0"
         return sorted(self.rows(query), key=str)

@@ -1,5 +1,6 @@
 """Closed hours never change, whatever comes late; and usage as it was known at a moment."""
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from threading import Thread
@@ -17,7 +18,7 @@ from tests import infra
 from tests.integration.metered_usage import HOUR, NOON, Metered, Sources, metered, opening, payment
 
 TABLES = ("usage_hourly", "stream_hourly")
-ALL_TABLES = (*TABLES, "sessions", "streams", "deliveries", "closings", "metering_events")
+ALL_TABLES = (*TABLES, "sessions", "streams", "deliveries", "closings", "audit", "metering_events")
 METERS = ("payment_cost_wei", "payment_fee_wei", "tickets", "sessions", "billable_seconds", "stream_seconds")
 ACCOUNTS = ("acme", "bolt")
 
@@ -152,15 +153,26 @@ def test_as_of_says_how_far_it_reaches(store: Metered, monkeypatch: pytest.Monke
 
 
 def test_a_closing_waits_for_what_is_being_booked(store: Metered) -> None:
+    """Or the log would tell the closing before what was booked into the hours it closed."""
     empty(store)
+    store.record((NOON, payment(tickets=1)), now=NOON)
     closing = Thread(target=store.close, args=("acme", NOON + HOUR, NOON + HOUR))
 
-    store.record((NOON, payment()), now=NOON, done=lambda _: closing.start())
+    def close_meanwhile(_: object) -> None:
+        closing.start()
+        give_up_at = time.monotonic() + 10
+        while closing.is_alive() and not store.rows(WAITING) and time.monotonic() < give_up_at:
+            time.sleep(0.01)
+
+    store.record_last((NOON, payment(tickets=2)), now=NOON, then=close_meanwhile)
     closing.join(10)
 
     assert not closing.is_alive()
+    assert store.total("tickets", to_at=NOON + HOUR) == "3"
     assert store.differing() == {}
 
+
+WAITING = "SELECT 1 AS waits FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 OLD_TABLES = (
     "DROP TABLE metering.usage_hourly, metering.stream_hourly, metering.closings",

@@ -32,6 +32,7 @@ from services.edge.auth import Authenticator
 from services.edge.caps import Pace
 from services.edge.console.sessions import ConsoleSessions
 from services.edge.delivery_line import DeliveryLine
+from services.edge.event_line import EventLine
 from services.edge.event_log import EventLog
 from services.edge.gate import Gate
 from services.edge.hook_book import HookBook
@@ -150,6 +151,7 @@ class Edge:
         self.bus, self.gatherer = FakeBus(self.rules), FakeGatherer()
         self.deliveries = DeliveryLine(cast("Any", self.bus), **self.delivery_line)
         self.tickets = TicketLine(cast("Any", self.bus))
+        self.usage_events = EventLine(cast("Any", self.bus))
         self.tokens = (
             SessionTokens(self.token_keys, issuer=PUBLIC_URL, clock=self.clock) if self.token_keys else None
         )
@@ -179,6 +181,7 @@ class Edge:
             deliveries=self.deliveries,
             tickets=self.tickets,
             known_accounts=KnownAccounts(cast("Any", self.bus)),
+            usage_events=self.usage_events,
             hooks=HookBook(self.identities, self.hook_keys),
             signatures=cast("Any", None),
             orchestrators=cast("Any", SimpleNamespace(find=lambda _: b"[]")),

@@ -10,7 +10,7 @@ import pytest
 from contracts.accounts import GetAccount
 from contracts.signed_tickets import RecordSignedTickets, SignedTicketsAnswered
 from contracts.ticket_events import read_event, read_json
-from services.edge.gate import TICKETS_BYTES_MAX
+from services.edge.gate import PUSHED_BYTES_MAX
 from services.edge.ticket_line import TicketLine
 from tests.told_tickets import event, lines
 from tests.unit.edge.edge_app import NOW, Answer, Edge
@@ -150,7 +150,7 @@ async def test_an_account_that_is_not_there_is_named_and_asked_of_once_if_it_is(
         (b"[]", "text/plain", 415, "unsupported_media_type"),
         (b"[" + b"1," * 500 + b"1]", "application/json", 413, "too_many_events"),
         (b"1\n" * 501, "application/x-ndjson", 413, "too_many_events"),
-        (b" " * (TICKETS_BYTES_MAX + 1), "application/json", 413, "body_too_large"),
+        (b" " * (PUSHED_BYTES_MAX + 1), "application/json", 413, "body_too_large"),
     ],
 )
 async def test_a_request_that_cannot_be_meant_is_refused_as_a_whole(

@@ -67,4 +67,7 @@ def test_batches_assignments_closings_and_ends_are_public() -> None:
         "metering.stream_assigned",
         "metering.usage_closed",
         "metering.stream_closed",
+        "metering.usage_events_recorded",
+        "metering.meter_defined",
+        "metering.meter_retired",
     )
