@@ -27,10 +27,12 @@ from contracts import (
     limits,
     metered_streams,
     metering,
+    meters,
     quota,
     signer,
     stops,
     stream_starts,
+    usage_events,
 )
 from contracts.message import Event, LogEntry, LogPage, Message
 from contracts.streams import PUBLISHERS
@@ -44,10 +46,12 @@ MODULES = (
     limits,
     metered_streams,
     metering,
+    meters,
     quota,
     signer,
     stops,
     stream_starts,
+    usage_events,
 )
 # By the name that `type` says.
 EVENTS: Mapping[str, type[Event]] = MappingProxyType(
