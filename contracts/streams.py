@@ -44,6 +44,7 @@ CONSUMERS = (
     Consumer("quota", "signer", "follow-spend"),
     Consumer("quota", "accounts", "follow-accounts"),
     Consumer("quota", "deposit_watcher", "follow-funds"),
+    Consumer("quota", "metering", "follow-tickets"),
     Consumer("deposit_watcher", "signer", "match-tickets"),
 )
 
@@ -110,6 +111,7 @@ COMMANDS = {
         "cmd.metering.read_audit.v1",
         "cmd.metering.read_dead_letter.v1",
         "cmd.metering.read_stream.v1",
+        "cmd.metering.record_signed_tickets.v1",
         "cmd.metering.redrive_dead_letters.v1",
         "cmd.quota.assign_plan.v1",
         "cmd.quota.end_stream.v1",

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from eventsourcing.persistence import Notification
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composed, Identifier
+from pydantic_core import to_json
 
 from contracts.message import Event, LogEntry, LogEpoch, LogPage, ReadLog
 from shared.history import Epoch, History
@@ -15,6 +16,7 @@ from shared.refusal import Refused
 from shared.store import EventSourced, ThinRecorder
 
 PAGE = 500
+PAGE_BYTES = 3 * 1024 * 1024  # a message of NATS takes 4 MB
 
 
 class LogEpochChanged(Refused):
@@ -55,14 +57,16 @@ class PublicLog:
         self.history.create_tables()
 
     def read(self, asked: ReadLog) -> LogPage:
-        """Entries after any position, at most `limit`, and where the log ends.
+        """Entries after any position, at most `limit` and PAGE_BYTES, and where the log ends.
 
         Raises LogEpochChanged for a reader whose epoch ended before its position.
         """
         previous = self._last_public(upto=asked.after)
-        entries = [LogEntry.model_validate(entry) for entry in self.tail(previous, asked.limit)]
+        found = self.tail(previous, asked.limit)
+        entries = [LogEntry.model_validate(entry) for entry in fitting(found)]
         last = entries[-1].position if entries else previous
-        head = last if len(entries) < asked.limit else self._last_public(upto=None)
+        ends = len(entries) == len(found) < asked.limit
+        head = last if ends else self._last_public(upto=None)
         epochs = [LogEpoch(epoch=row.epoch, began_after=self._starts(row)) for row in self.history.epochs()]
         if asked.epoch is not None:
             _check_epoch(epochs, asked.epoch, asked.after)
@@ -142,6 +146,16 @@ class PublicLog:
             row: DictRow | None = connection.execute(query, params).fetchone()
             assert row is not None
             return row
+
+
+def fitting(entries: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """The first ones, as far as one answer takes them; one at least."""
+    size = 0
+    for number, entry in enumerate(entries):
+        size += len(to_json(entry))
+        if number and size > PAGE_BYTES:
+            return entries[:number]
+    return entries
 
 
 def epoch_at(epochs: Sequence[Epoch], position: int) -> int:

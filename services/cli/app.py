@@ -22,6 +22,7 @@ from services.cli import (
     plans,
     stops,
     streams,
+    tickets,
     tokens,
     usage,
     watching,
@@ -45,6 +46,7 @@ app.add_typer(plans.app, name="plan")
 app.add_typer(credit.app, name="credit")
 app.add_typer(stops.app, name="stops")
 app.add_typer(streams.app, name="streams")
+app.add_typer(tickets.app, name="tickets")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(meters.app, name="meters")
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -22,6 +22,7 @@ from services.edge.event_log import EventLog
 from services.edge.gate import Gate
 from services.edge.gather import Gatherer
 from services.edge.hook_book import HookBook
+from services.edge.known_accounts import KnownAccounts
 from services.edge.networks import ClientAddresses, Networks
 from services.edge.parts import Parts
 from services.edge.payer import PayerSignatures
@@ -29,6 +30,7 @@ from services.edge.rules import RuleBook
 from services.edge.server import Health, health_server, public_server
 from services.edge.settings import Settings
 from services.edge.sightings import Sightings
+from services.edge.ticket_line import TicketLine
 from services.edge.tokens import SessionTokens
 from shared import logging
 from shared.bucket import BucketReader
@@ -71,6 +73,8 @@ def make_parts(
         ),
         sightings=sightings,
         deliveries=DeliveryLine(client),
+        tickets=TicketLine(client),
+        known_accounts=KnownAccounts(client),
         usage_events=EventLine(client),
         hooks=HookBook(bucket, settings.keys_of_hooks()),
         signatures=PayerSignatures(ask_signer),
@@ -130,7 +134,8 @@ async def main() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
-    lines = [parts.gatherer.run, parts.deliveries.run, parts.usage_events.run, parts.sightings.run]
+    lines = [parts.gatherer.run, parts.deliveries.run, parts.sightings.run]
+    lines += [parts.usage_events.run, parts.tickets.run]
     async with background([bucket.run, orchestrators.run, rules.run, *lines]):
         beside = asyncio.create_task(side.serve())
         await server.serve()  # until told to stop, and until what was under way is answered

@@ -25,8 +25,8 @@ log = structlog.get_logger()
 BODY_BYTES_MAX = 64 * 1024
 WEBHOOK_BYTES_MAX = 256 * 1024
 WEBHOOKS = "/webhooks/"
-EVENTS_BYTES_MAX = 1024 * 1024
-EVENTS = "/v1/usage/events"
+PUSHED_BYTES_MAX = 1024 * 1024
+PUSHED = frozenset({"/v1/usage/events", "/v1/usage/tickets"})
 CONSOLE = ("/usage", "/sign-in", "/sign-out", ASSETS)
 DISCARDED_BYTES_MAX = 1024 * 1024  # read and dropped, as a client that still writes hears no answer
 HEAD_BYTES_MAX = 16 * 1024
@@ -167,8 +167,8 @@ def _head(scope: Scope) -> Headers:
 
 
 def _bytes_max(path: str) -> int:
-    if path == EVENTS:
-        return EVENTS_BYTES_MAX
+    if path in PUSHED:
+        return PUSHED_BYTES_MAX
     return WEBHOOK_BYTES_MAX if path.startswith(WEBHOOKS) else BODY_BYTES_MAX
 
 

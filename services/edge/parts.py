@@ -14,9 +14,11 @@ from services.edge.event_line import EventLine
 from services.edge.event_log import EventLog
 from services.edge.gather import Gatherer
 from services.edge.hook_book import HookBook
+from services.edge.known_accounts import KnownAccounts
 from services.edge.payer import PayerSignatures
 from services.edge.rules import RuleBook
 from services.edge.sightings import Sightings
+from services.edge.ticket_line import TicketLine
 from services.edge.tokens import SessionTokens
 from shared.clock import Clock
 
@@ -31,6 +33,8 @@ class Parts:
     gatherer: Gatherer
     sightings: Sightings
     deliveries: DeliveryLine
+    tickets: TicketLine
+    known_accounts: KnownAccounts
     usage_events: EventLine
     hooks: HookBook
     signatures: PayerSignatures

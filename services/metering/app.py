@@ -19,6 +19,7 @@ from services.metering import (
     handlers,
     meter_handlers,
     meter_tables,
+    signed_ticket_handlers,
     stream_handlers,
     usage_event_handlers,
 )
@@ -34,6 +35,8 @@ from services.metering.outbox import MeteringOutbox
 from services.metering.projections import create_tables, usage_tables
 from services.metering.queries import UsageQueries
 from services.metering.settings import Settings
+from services.metering.signed_ticket_tables import KnownTickets
+from services.metering.signed_tickets import SignedTickets
 from services.metering.stream_queries import StreamQueries
 from services.metering.stream_tables import StreamStore
 from services.metering.streaming import Streaming
@@ -84,13 +87,19 @@ def answering(  # noqa: PLR0917 (what the root has put together)
         "meter_queries": MeterQueries(datastore, AsOf(datastore.schema, metering.mapper)),
         "closing": Closing(metering, Closings(Identifier(datastore.schema, CLOSINGS))),
         "streaming": streaming,
+        "signed_tickets": SignedTickets(metering, KnownTickets(datastore)),
         "public_log": public_log,
         "clock": clock,
         "audit": metering.audit,
         **pushed(metering, window),
     }
-    routers = (handlers.router, stream_handlers.router, meter_handlers.router, usage_event_handlers.router)
-    for router in routers:
+    for router in (
+        handlers.router,
+        stream_handlers.router,
+        meter_handlers.router,
+        usage_event_handlers.router,
+        signed_ticket_handlers.router,
+    ):
         broker.include_router(router)
     for name, value in context.items():
         broker.context.set_global(name, value)
@@ -143,6 +152,7 @@ def make_tables(metering: Metering, public_log: PublicLog) -> None:
     with datastore.get_connection() as connection:
         create_tables(connection, datastore.schema)
     StreamStore(datastore).create_tables()
+    KnownTickets(datastore).create_table()
     meter_tables.create_tables(datastore)
 
 

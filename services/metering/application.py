@@ -1,6 +1,6 @@
 """Metering's use case: a stretch of the signer's log becomes usage in one commit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import ClassVar, Protocol
 
@@ -40,3 +40,14 @@ class Metering(EventSourced):
         # `done` first: of two processes that got the same entries, the second waits, and gives up.
         self.save(batch, effects=[done, *self._projection.effects(span, usage, now)])
         self.forget(batch.id)
+
+    def record_told(self, told: Iterable[tuple[Span, Usage]], now: datetime, noted: Effect) -> None:
+        """Store batches that no log of ours tells, all in one commit with what is `noted` of them."""
+        batches, effects = [], [noted]
+        for span, usage in told:
+            batches.append(UsageBatch.record(span, usage, now))
+            effects += self._projection.effects(span, usage, now)
+        try:
+            self.save(*batches, effects=effects)
+        finally:
+            self.forget(*(batch.id for batch in batches))

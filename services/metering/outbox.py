@@ -9,9 +9,11 @@ from eventsourcing.persistence import Notification
 from contracts.message import Event
 from contracts.metered_streams import StreamAssigned, StreamClosed, StreamEnd
 from contracts.metering import UsageClosed, UsageRecorded
+from contracts.signed_tickets import SignedPayment, SignedTicketsRecorded
 from services.metering.application import Metering
 from services.metering.domain.meters import Meters
 from services.metering.domain.period import UsagePeriod
+from services.metering.domain.signed_tickets import paid_of
 from services.metering.domain.stream import Stream, moment_of
 from services.metering.domain.usage import UsageBatch
 from services.metering.domain.usage_events import UsageEventBatch
@@ -68,6 +70,24 @@ def public_of(stored: object) -> Event | None:
         )
     if not isinstance(stored, UsageBatch.Recorded):
         return None
+    return _signed_tickets(stored) if "told" in stored.usage else _usage(stored)
+
+
+def _signed_tickets(stored: UsageBatch.Recorded) -> Event:
+    payments = [
+        SignedPayment(
+            user_id=paid.user_id or None,
+            state_id=paid.state_id,
+            sequence=paid.sequence,
+            fee=paid.fee,
+            signed_at=paid.signed_at,
+        )
+        for paid in paid_of(stored.usage)
+    ]
+    return SignedTicketsRecorded(account_id=stored.usage["who"][0][0], payments=payments)
+
+
+def _usage(stored: UsageBatch.Recorded) -> Event:
     return UsageRecorded(
         from_position=stored.first,
         to_position=stored.last,

@@ -19,6 +19,8 @@ from services.metering.meter_replay import METER_TABLES, MeterFilling
 from services.metering.meter_tables import CREATE_METER_TABLES
 from services.metering.outbox import public_of
 from services.metering.projections import CREATE_TABLES, TABLES, USAGE_KEY, UsageTables
+from services.metering.signed_ticket_tables import CREATE_SIGNED_TICKETS, SIGNED_TICKETS, TicketKeys
+from services.metering.signed_ticket_tables import TABLE as TICKETS
 from services.metering.stream_replay import STREAM_TABLES, filling_streams
 from services.metering.stream_tables import CREATE_STREAM_TABLES
 from shared.audit import AUDIT_TABLE, CREATE_AUDIT_TABLE, Together, with_audit
@@ -42,6 +44,7 @@ class UsageFilling:
     def __init__(self, events: Events, names: Mapping[str, Identifier]) -> None:
         self._events = events
         self._tables = UsageTables(*(names[table] for table in TABLES))
+        self._tickets = TicketKeys(names[TICKETS])
         self._closings = Closings(names[CLOSINGS], lock=False)
         self._closed = ClosedHours()
         self._position = 0
@@ -61,6 +64,7 @@ class UsageFilling:
         else:
             assert isinstance(event, UsageBatch.Recorded)
             self._tables.add(cursor, event.span, event.usage, event.timestamp, self._closed.first_open())
+            self._tickets.add(cursor, event.usage)
 
 
 def filling(events: Events, names: Mapping[str, Identifier]) -> Together:
@@ -69,12 +73,19 @@ def filling(events: Events, names: Mapping[str, Identifier]) -> Together:
 
 replay = Replay(
     "metering",
-    tables=[*(Table(table, key) for table, key in KEYS.items()), *STREAM_TABLES, *METER_TABLES, AUDIT_TABLE],
+    tables=[
+        *(Table(table, key) for table, key in KEYS.items()),
+        *STREAM_TABLES,
+        *METER_TABLES,
+        SIGNED_TICKETS,
+        AUDIT_TABLE,
+    ],
     create=(
         CREATE_TABLES
         + refusals.CREATE_REFUSALS
         + CREATE_CLOSINGS
         + CREATE_STREAM_TABLES
+        + CREATE_SIGNED_TICKETS
         + CREATE_METER_TABLES
         + CREATE_AUDIT_TABLE
     ),

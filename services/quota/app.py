@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from contracts.accounts import AccountOpened, AccountResumed, AccountSuspended, ApiKeyRevoked
 from contracts.deposit_watcher import FundsObserved, RoundChanged
 from contracts.limits import RULES
+from contracts.signed_tickets import SignedTicketsRecorded
 from contracts.signer import PaymentSigned, SessionClosed, TicketRecovered
 from contracts.stops import STOPS
 from contracts.streams import CONSUMERS
@@ -20,6 +21,7 @@ from services.quota import handlers, limit_handlers, stream_handlers, watch_hand
 from services.quota.application import Quota
 from services.quota.authorizing import Authorizing
 from services.quota.closing import Closing
+from services.quota.correcting import Correcting
 from services.quota.domain.spending import Rate
 from services.quota.limiting import Limiting
 from services.quota.outbox import QuotaOutbox
@@ -68,6 +70,7 @@ def inboxes(quota: Quota, client: Client) -> list[Inbox]:
             ],
         ),
         "deposit_watcher": (quota.follow_funds, [FundsObserved.subject, RoundChanged.subject]),
+        "metering": (Correcting(quota).follow_tickets, [SignedTicketsRecorded.subject]),
     }
     mine = [consumer for consumer in CONSUMERS if consumer.service == SERVICE]
     late = {"signer": quota.follow_late_spend}

@@ -1,7 +1,8 @@
 """The use case behind `/authorize`: payments of a go-livepeer signer that is not ours.
 
 What a payment is estimated to cost is held like an allowance, and counts as spent once its session is
-idle, or a window turns: no signer of ours will say what became of it.
+idle, or a window turns. Where its own event is told, that takes the place of the estimate
+(`services.quota.correcting`).
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from eventsourcing.persistence import PersistenceError
 from contracts.stream_starts import AuthorizePayment, PaymentAuthorized
 from services.quota.allowances import FOREIGN, AllowanceRow
 from services.quota.application import Quota
-from services.quota.domain.foreign import ForeignSession, Told
+from services.quota.domain.foreign import PREFIX, Counted, ForeignSession, Told
 from services.quota.domain.granting import Ask
 from services.quota.domain.limit_set import Scope
 from services.quota.domain.refusal import AllowanceRefusal
@@ -101,6 +102,7 @@ class Authorizing:
 
     def _settle(self, row: AllowanceRow, now: datetime) -> None:
         scope = Scope(row.account_id)
+        state_id = row.session_id.removeprefix(PREFIX)
 
         def decide(work: Work) -> None:
             budget = work.budget(row.account_id)
@@ -108,12 +110,17 @@ class Authorizing:
             counting = budget.counting(row.session_id)
             if held:
                 record(work, budget, {row.session_id: held}, work.zone(row.account_id), row.last_at)
-            budget.free(row.session_id, row.number, now)
+            # Whatever was granted since the row was read, too: all that is held counts as spent now.
+            number = max(row.number, budget.sessions.get(row.session_id, {}).get("number", 0))
+            budget.free(row.session_id, number, now)
             for each in counting:
                 work.sub_budget(each).hold(row.session_id, budget.held_by(row.session_id), now)
+            session = work.foreign_session(row.account_id, state_id)
+            session.settle(Counted(row.last_at, work.rate, tuple(counting)), now)
             work.touch(row.account_id, row.session_id, now)
 
-        self._quota.decide(decide, now, scopes=[scope])
+        also = [ForeignSession.create_id(row.account_id, state_id)]
+        self._quota.decide(decide, now, scopes=[scope], also=also)
 
 
 def _told(asked: AuthorizePayment) -> Told:

@@ -64,7 +64,7 @@ def _most(budget: Budget, limits: Limits) -> int | None:
     """The most an account can cost us: what it may owe, or owes if that is more already."""
     if limits.credit_limit_micro_usd is None:
         return None
-    return max(limits.credit_limit_micro_usd, micro_usd(Worth(budget.credit["owed"])))
+    return max(limits.credit_limit_micro_usd, micro_usd(credit.owed(budget.credit)))
 
 
 def credit_view(work: Work, account_id: str, now: datetime) -> CreditView:
@@ -86,6 +86,6 @@ def credit_view(work: Work, account_id: str, now: datetime) -> CreditView:
         account_id=account_id,
         grants=rows,
         prepaid_micro_usd=credit.prepaid(found, now) // WORTH,
-        owed_micro_usd=micro_usd(Worth(found["owed"])),
+        owed_micro_usd=micro_usd(credit.owed(found)),
         credit_limit_micro_usd=work.limits(Scope(account_id)).credit_limit_micro_usd,
     )

@@ -15,9 +15,11 @@ from psycopg.sql import SQL, Identifier
 from contracts.message import Event
 from services.quota.allowances import CREATE_TABLES, AllowanceRow
 from services.quota.domain.budget import Budget
+from services.quota.domain.foreign import ForeignSession
 from services.quota.domain.limit_set import LimitSet, Scope
 from services.quota.domain.plan import Plan
 from services.quota.domain.pool import Pool
+from services.quota.domain.rate import EthRate
 from services.quota.domain.stops import Stops
 from services.quota.domain.streams import Streams
 from services.quota.outbox import public_of
@@ -76,7 +78,7 @@ class BudgetFold:
     def apply(self, event: DomainEvent) -> None:
         self._budget = cast("Any", event).mutate(self._budget)
         match event:
-            case Budget.AllowanceGranted() | Budget.AllowanceFreed():
+            case Budget.AllowanceGranted() | Budget.AllowanceFreed() | Budget.EstimatesCorrected():
                 self._touch([event.session_id], event.timestamp)
             case Budget.SpendRecorded():
                 self._touch(event.spends, event.timestamp)
@@ -164,6 +166,8 @@ def start(event: DomainEvent) -> Fold | None:
             return StreamsFold()
         case LimitSet.Opened() | Plan.Opened() | Stops.Opened():
             return RulesFold()
+        case ForeignSession.Opened() | EthRate.Observed():
+            pass  # no table tells of them, but the log does
     return None
 
 

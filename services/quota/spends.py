@@ -12,6 +12,7 @@ from services.quota.alarms import see_recipients, see_spend
 from services.quota.domain.budget import Budget
 from services.quota.domain.key_watch import KeyWatch
 from services.quota.domain.limit_set import Scope
+from services.quota.domain.spending import Rate
 from services.quota.domain.windows import grain
 from services.quota.work import Work, ids_of
 from shared.money import Wei
@@ -116,14 +117,27 @@ def record(
     for session_id, spent in sessions.items():
         for scope in budget.counting(session_id):
             by_scope[scope][session_id] = spent
+    record_below(work, budget, by_scope, rate=work.rate, zone=zone, at=at)
+    return [(session_id, held - budget.held_by(session_id)) for session_id, held in before.items()]
+
+
+def record_below(
+    work: Work,
+    budget: Budget,
+    by_scope: Mapping[Scope, dict[str, Wei]],
+    *,
+    rate: Rate | None,
+    zone: str,
+    at: datetime,
+) -> None:
+    """Record spends, by session, in the budgets of users, keys and session tokens that count them."""
     if by_scope:
         work.look_up(unique for scope in by_scope for unique in ids_of(scope))
     for scope, spends in by_scope.items():
         held = {session_id: budget.held_by(session_id) for session_id in spends}
         sub = work.sub_budget(scope)
-        sub.record_spend(spends, held, zone=zone, rate=work.rate, now=at)
+        sub.record_spend(spends, held, zone=zone, rate=rate, now=at)
         conditions = work.conditions(scope, at)
         sub.warn(conditions)
         if scope.level == "key":
             see_spend(work, sub, conditions)
-    return [(session_id, held - budget.held_by(session_id)) for session_id, held in before.items()]

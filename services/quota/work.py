@@ -114,8 +114,11 @@ class Work:
     def known_key_watch(self, key: Scope) -> KeyWatch | None:
         return self._find(KeyWatch.create_id(key.account_id, key.key_id or ""), KeyWatch)
 
+    def known_foreign_session(self, account_id: str, state_id: str) -> ForeignSession | None:
+        return self._find(ForeignSession.create_id(account_id, state_id), ForeignSession)
+
     def foreign_session(self, account_id: str, state_id: str) -> ForeignSession:
-        found = self._find(ForeignSession.create_id(account_id, state_id), ForeignSession)
+        found = self.known_foreign_session(account_id, state_id)
         return found or self._keep(ForeignSession(account_id, state_id, timestamp=self.now))
 
     def known_stops(self) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,12 @@ from tilt import demo
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = (ROOT / "docs/limits.md", ROOT / "docs/streams.md", ROOT / "docs/usage.md")
+DOCUMENTS = (
+    ROOT / "docs/limits.md",
+    ROOT / "docs/streams.md",
+    ROOT / "docs/usage.md",
+    ROOT / "docs/signed-tickets.md",
+)
 PRELUDE = "Running the examples"
 SECTION = re.compile(r"^## (.+)\n", re.MULTILINE)
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

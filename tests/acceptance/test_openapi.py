@@ -70,6 +70,11 @@ CONFIG = SchemathesisConfig(
 api = schemathesis.openapi.from_path(DOCUMENT, config=CONFIG).include(path_regex="^/v1")
 
 
+@schemathesis.serializer("application/x-ndjson")
+def one_line(_: schemathesis.SerializationContext, value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
 @dataclass(frozen=True)
 class Caller:
     """Whose key is shown, and what there is for requests to name; nothing, for one who guesses."""

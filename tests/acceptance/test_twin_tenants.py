@@ -12,6 +12,7 @@ from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,6 +23,7 @@ import pytest
 from tests.acceptance.checks import settled
 from tests.acceptance.system import Account, Answer, System, until
 from tests.acceptance.wire import SIGNER, Challenge, Paid, Payer, foreign_state, request
+from tests.told_tickets import event
 from tilt.supervisor import Supervisor
 from tilt.world import World
 
@@ -233,6 +235,12 @@ def vars_of(names: Names) -> dict[str, str]:
     return {field.name: getattr(names, field.name) for field in fields(names)}
 
 
+def told_tickets(names: Names, _: Account) -> list[Call]:
+    whose: dict[str, Any] = {"auth_id": f"{names.account_id}:{names.user_id}", "session_id": names.session_id}
+    told = event(at=datetime(2026, 3, 1, tzinfo=UTC), **whose, id="0b9a9e5c-6f0a-4a8e-9a3b-0d6f5a1c2b3d")
+    return [Call("POST", "/v1/usage/tickets", [told], answers_own=True)]
+
+
 LIMITS = {"spend_limit_wei": "7"}
 # What each operation is called with, but for the payment, which has tests of its own.
 CASES: Cases = {
@@ -344,6 +352,7 @@ CASES: Cases = {
     "list_sessions": lambda names, _: pages("/v1/sessions", cursor(names.session_id)),
     "read_session": session,
     "read_timeline": lambda names, mine: session(names, mine, "/timeline"),
+    "tell_signed_tickets": told_tickets,
     "query_usage": lambda names, _: [
         Call("GET", "/v1/usage"),
         Call("GET", query("/v1/usage", group_by="account", user_id=names.user_id)),

@@ -154,14 +154,18 @@ async def authorize_stream(  # noqa: PLR0917 (each is a query parameter)
 
 async def hook_caller(request: Request, parts: TheParts) -> None:
     """Raise unless the request shows one of our secrets of hooks."""
+    if not shows_hook_secret(request, parts):
+        headers = {"WWW-Authenticate": "Bearer"}
+        raise Refused(401, "hook_secret_refused", "this needs a secret of hooks", headers=headers)
+
+
+def shows_hook_secret(request: Request, parts: Parts) -> bool:
     digests = [hashlib.sha256(secret).hexdigest() for secret in _secrets_in(request.scope["head"])]
     known = False
     for digest in digests:
         for secret in parts.hook_secrets:
             known |= hmac.compare_digest(digest, secret)
-    if not known:
-        headers = {"WWW-Authenticate": "Bearer"}
-        raise Refused(401, "hook_secret_refused", "this needs a secret of hooks", headers=headers)
+    return known
 
 
 @router.post(

@@ -36,6 +36,9 @@ type Opening = (
 )
 type Closing = tuple[int, int, str, str]  # position after the batch's first, at, account, session
 type Refusal = tuple[int, str, str, int, str]  # at, account, session, status, reason
+type Told = tuple[str, str]  # of another signer's payment: its event's id and gateway
+
+FEE_IS_COST: Price = (0, 0, 0)  # nobody told EV or price: what was used is what it cost
 
 
 class Usage(TypedDict):
@@ -48,6 +51,7 @@ class Usage(TypedDict):
     opened: Sequence[Opening]
     closed: Sequence[Closing]
     refused: NotRequired[Sequence[Refusal]]
+    told: NotRequired[Sequence[Told]]  # of each payment, where another signer made them
 
 
 class Span(NamedTuple):
@@ -87,9 +91,15 @@ class UsageBatch(Aggregate):
             return Span(self.publisher, self.epoch, self.first, self.last)
 
     @staticmethod
-    def create_id(publisher: str, epoch: int, first: int) -> UUID:
-        """Name the batch by where it begins, so that recording a stretch twice collides."""
-        return uuid5(NAMESPACE_URL, f"/logs/{publisher}/{epoch}/{first}/usage")
+    def create_id(publisher: str, epoch: int, first: int, usage: Usage | None = None) -> UUID:
+        """Name the batch by where it begins, so that recording a stretch twice collides.
+
+        Payments of another signer are in no log of ours: the first is named by its event.
+        """
+        if usage is None or "told" not in usage:
+            return uuid5(NAMESPACE_URL, f"/logs/{publisher}/{epoch}/{first}/usage")
+        event_id, gateway = usage["told"][0]
+        return uuid5(NAMESPACE_URL, f"/logs/{publisher}/{usage['who'][0][0]}/{event_id}/{gateway}/usage")
 
     @event(Recorded)
     def __init__(
@@ -220,8 +230,10 @@ def rollup(usage: Usage) -> dict[Hour, Sums]:
         account, user, _, job_type, app, recipient, *use = usage["who"][who]
         ev, price_per_unit, pixels_per_unit = usage["prices"][price]
         key_id, capability = use or NOBODY_TOLD
-        by = Hour(account, user, key_id, job_type, app, capability, recipient, hour, pixels_per_unit)
-        added = Sums(payments, tickets, cost, tickets * ev, units * price_per_unit, units, 0)
+        denominator = pixels_per_unit or 1
+        fee = units * price_per_unit if pixels_per_unit else cost
+        by = Hour(account, user, key_id, job_type, app, capability, recipient, hour, denominator)
+        added = Sums(payments, tickets, cost, tickets * ev, fee, units, 0)
         sums[by] = add(sums[by], added) if by in sums else added
     return sums
 

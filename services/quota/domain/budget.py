@@ -96,6 +96,23 @@ class Budget(Aggregate):
         rate_source: str = ""
         rate_at: datetime | None = None
 
+    class EstimatesCorrected(Event):
+        """Payments of a signer that is not ours were told: what they cost counts, at their time.
+
+        `freed`: by number of the ask, what had been held for them. `spent` is less than nothing where
+        an estimate had counted for more.
+        """
+
+        TOPIC = "quota.estimates_corrected"
+        session_id: str
+        freed: dict[str, Wei]
+        spent: Wei
+        counted_at: datetime
+        time_zone: str
+        micro_usd_per_eth: int = 0
+        rate_source: str = ""
+        rate_at: datetime | None = None
+
     class AllowanceFreed(Event):
         TOPIC = "quota.allowance_freed"
         session_id: str
@@ -184,7 +201,9 @@ class Budget(Aggregate):
             limit = limits.credit_limit_micro_usd * WORTH + credit.prepaid(self.credit, now)
             held = rate.worth(self.held) if rate else 0
             drawn = credit.drawn(self.credit, now)
-            found.append(Standing(CREDIT, limit, self.credit["owed"], held, None, in_usd=True, drawn=drawn))
+            found.append(
+                Standing(CREDIT, limit, credit.owed(self.credit), held, None, in_usd=True, drawn=drawn)
+            )
         return found
 
     def held_by(self, session_id: str) -> Wei:
@@ -266,6 +285,22 @@ class Budget(Aggregate):
 
     def record_recovered(self, spends: dict[str, Wei], rate: Rate | None, zone: str, now: datetime) -> None:
         self._spend_recovered(spends, time_zone=zone, **_rated(rate), timestamp=now)
+
+    def correct(
+        self,
+        session_id: str,
+        freed: dict[str, Wei],
+        spent: Wei,
+        *,
+        counted_at: datetime,
+        rate: Rate | None,
+        zone: str,
+        now: datetime,
+    ) -> None:
+        """What payments cost takes the place of their estimates."""
+        self._estimates_corrected(
+            session_id, freed, spent, counted_at, time_zone=zone, **_rated(rate), timestamp=now
+        )
 
     def free(self, session_id: str, ask_number: int, now: datetime) -> Wei:
         """The session gave back what asks up to this number had brought it; returns how much.
@@ -355,6 +390,29 @@ class Budget(Aggregate):
         timestamp: datetime | None = None,
     ) -> None:
         self._count(spends, time_zone, micro_usd_per_eth, timestamp)
+
+    @event(EstimatesCorrected)
+    def _estimates_corrected(
+        self,
+        session_id: str,
+        freed: dict[str, Wei],
+        spent: Wei,
+        counted_at: datetime,
+        time_zone: str,
+        micro_usd_per_eth: int = 0,
+        rate_source: str = "",
+        rate_at: datetime | None = None,
+        timestamp: datetime | None = None,
+    ) -> None:
+        """The session stays, as one that runs, until it is idle."""
+        before = self.held_by(session_id)
+        session = self.sessions.get(session_id)
+        if session is not None:
+            session["granted"] -= sum(freed.values())
+            for number in freed:
+                session["grants"].pop(number, None)
+        self.held = Wei(self.held + self.held_by(session_id) - before)
+        self._count({session_id: spent}, time_zone, micro_usd_per_eth, counted_at)
 
     def _count(
         self, spends: Mapping[str, Wei], zone: str, micro_usd_per_eth: int, at: datetime | None

@@ -1,8 +1,9 @@
 """Credit: what an account has prepaid or was given, and what it owes.
 
 Spend draws on grants, those of the lowest priority number first, of equals the one that expires
-first; what no grant covers is owed. Plain dictionaries, for they are the state of an aggregate; amounts
-are Worth, times seconds since 1970.
+first; what no grant covers is owed. What had counted for too much is given back, and drawn on before
+any grant: `owed` is less than nothing meanwhile. Plain dictionaries, for they are the state of an
+aggregate; amounts are Worth, times seconds since 1970.
 """
 
 from collections.abc import Mapping
@@ -68,7 +69,12 @@ def in_order(credit: Mapping[str, Any], at: datetime) -> list[dict[str, Any]]:
 
 
 def draw(credit: dict[str, Any], worth: Worth, at: datetime) -> None:
-    rest = int(worth)
+    """Less than nothing gives back."""
+    rest = int(worth) + min(0, credit["owed"])
+    if rest <= 0 or worth < 0:
+        credit["owed"] += worth
+        return
+    credit["owed"] = max(0, credit["owed"])
     for grant in in_order(credit, at):
         drawn = min(rest, grant["left"])
         grant["left"] -= drawn
@@ -79,8 +85,12 @@ def draw(credit: dict[str, Any], worth: Worth, at: datetime) -> None:
 
 
 def prepaid(credit: Mapping[str, Any], at: datetime) -> Worth:
-    """What is left of all grants that are valid."""
-    return Worth(sum(grant["left"] for grant in in_order(credit, at)))
+    """What is left of all grants that are valid, and what was given back."""
+    return Worth(sum(grant["left"] for grant in in_order(credit, at)) + max(0, -credit["owed"]))
+
+
+def owed(credit: Mapping[str, Any]) -> Worth:
+    return Worth(max(0, credit["owed"]))
 
 
 def drawn(credit: Mapping[str, Any], at: datetime) -> Worth:

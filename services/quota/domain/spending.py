@@ -43,7 +43,10 @@ def add_spend(spending: dict[str, Any], amount: Wei, worth: Worth, at: datetime,
     """Count a spend in the windows of its time; one that comes after a turn counts in none that is over.
 
     With another time zone than before, what was spent in the windows that run counts in its windows.
+    Less than nothing is taken back from them.
     """
+    if at.timestamp() < spending["hour"][0]:
+        zone = spending["zone"]  # what comes late turns no clock
     spending["all"][0] += amount
     spending["all"][1] += worth
     for kind in KINDS:
@@ -53,8 +56,8 @@ def add_spend(spending: dict[str, Any], amount: Wei, worth: Worth, at: datetime,
         if start > spending[kind][0]:
             spending[kind] = [start, 0, 0]
         if start == spending[kind][0]:
-            spending[kind][1] += amount
-            spending[kind][2] += worth
+            spending[kind][1] = max(0, spending[kind][1] + amount)  # a clock set since may have left some out
+            spending[kind][2] = max(0, spending[kind][2] + worth)
     spending["zone"] = zone
 
 

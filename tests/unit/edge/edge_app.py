@@ -36,10 +36,12 @@ from services.edge.event_line import EventLine
 from services.edge.event_log import EventLog
 from services.edge.gate import Gate
 from services.edge.hook_book import HookBook
+from services.edge.known_accounts import KnownAccounts
 from services.edge.networks import ClientAddresses, Networks
 from services.edge.parts import Parts
 from services.edge.rules import RuleBook
 from services.edge.sightings import Sightings
+from services.edge.ticket_line import TicketLine
 from services.edge.tokens import SessionTokens
 from shared.clock import SetClock
 
@@ -148,6 +150,7 @@ class Edge:
     def __post_init__(self) -> None:
         self.bus, self.gatherer = FakeBus(self.rules), FakeGatherer()
         self.deliveries = DeliveryLine(cast("Any", self.bus), **self.delivery_line)
+        self.tickets = TicketLine(cast("Any", self.bus))
         self.usage_events = EventLine(cast("Any", self.bus))
         self.tokens = (
             SessionTokens(self.token_keys, issuer=PUBLIC_URL, clock=self.clock) if self.token_keys else None
@@ -176,6 +179,8 @@ class Edge:
             gatherer=cast("Any", self.gatherer),
             sightings=self.sightings,
             deliveries=self.deliveries,
+            tickets=self.tickets,
+            known_accounts=KnownAccounts(cast("Any", self.bus)),
             usage_events=self.usage_events,
             hooks=HookBook(self.identities, self.hook_keys),
             signatures=cast("Any", None),
