@@ -115,7 +115,10 @@ ON CONFLICT (account_id, session_id) DO UPDATE SET {_LEARN},
 
 
 class UsageTables:
-    """Adds usage to the two tables, one statement each; a rebuild names tables of its own."""
+    """Adds usage to the tables, one statement each; a rebuild names tables of its own.
+
+    Rows are in the order of their keys, as all writers have them: so none waits for another in a circle.
+    """
 
     def __init__(
         self,
@@ -150,7 +153,9 @@ class UsageTables:
         """Add a batch that was recorded then; `first_open` hours are of accounts that have closed ones."""
         self.add_usage(cursor, usage, recorded_at, first_open)
         if changes := session_changes(usage):
-            rows = (_session_row(*key, change, span.place) for key, change in changes.items())
+            rows = (
+                _session_row(*key, change, span.place) for key, change in sorted(changes.items(), key=_key)
+            )
             cursor.execute(self._change_sessions, _columns(rows), prepare=True)
         self._refusals.add(cursor, usage)
 
@@ -161,7 +166,7 @@ class UsageTables:
         late_before = late_hour(recorded_at)
         rows = [
             _usage_row(by, total, first_open.get(by.account_id, by.hour), is_late=by.hour < late_before)
-            for by, total in rollup(usage).items()
+            for by, total in sorted(rollup(usage).items())
         ]
         if rows:
             cursor.execute(self._add_usage, _columns(rows), prepare=True)
@@ -203,6 +208,10 @@ def _session_row(account_id: str, session_id: str, change: SessionChange, place:
         place + change.closed_position if change.closed_position >= 0 else None,
         moment(change.paid_at) if change.paid_at is not None else None,
     )
+
+
+def _key(change: tuple[tuple[str, str], SessionChange]) -> tuple[str, str]:
+    return change[0]
 
 
 def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
