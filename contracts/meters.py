@@ -5,12 +5,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from contracts.limits import Actor
+from contracts.limits import Actor, Reason
 from contracts.message import Command, Event, Message
 from contracts.usage_events import PROPERTIES_MAX, EventType, PropertyName
 
 GROUPS_MAX = 4
 FILTER_VALUES_MAX = 50
+UNSPECIFIED = "unspecified"
 
 type Aggregation = Literal["sum", "count", "max", "unique", "time"]
 type MeterName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -35,6 +36,7 @@ class DefineMeter(Command):
     group_by: Groups = Field(default_factory=list)
     filter: Filter = Field(default_factory=dict)  # by property, what its text may be
     actor: Actor
+    reason: Reason = UNSPECIFIED
 
 
 class RetireMeter(Command):
@@ -44,6 +46,7 @@ class RetireMeter(Command):
 
     name: MeterName
     actor: Actor
+    reason: Reason = UNSPECIFIED
 
 
 class ListMeters(Command):
@@ -79,6 +82,7 @@ class MeterDefined(Event):
     group_by: list[str]
     filter: dict[str, list[str]]
     actor: str
+    reason: str = UNSPECIFIED  # none was told before reasons were kept
 
 
 class MeterRetired(Event):
@@ -86,3 +90,4 @@ class MeterRetired(Event):
 
     name: str
     actor: str
+    reason: str = UNSPECIFIED

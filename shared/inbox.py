@@ -32,7 +32,7 @@ from contracts.message import (
 )
 from contracts.streams import DEAD_SUBJECT, Consumer, stream_of
 from shared import telemetry
-from shared.bus import ServiceUnavailableError, ask
+from shared.bus import CommandRefusedError, ServiceUnavailableError, ask
 from shared.positions import OvertakenError, Position, PositionMovedError, Positions
 from shared.store import Effect, EventSourced
 
@@ -97,7 +97,13 @@ class Inbox:
                 await self._follow()
             except PositionMovedError:
                 self._failures = 0
-            except (PersistenceError, ServiceUnavailableError, NatsError, LogWentBackError) as problem:
+            except (
+                PersistenceError,
+                CommandRefusedError,  # a publisher of another release may not know the question yet
+                ServiceUnavailableError,
+                NatsError,
+                LogWentBackError,
+            ) as problem:
                 if isinstance(problem, LogWentBackError):
                     log.error("log_went_back", reader=self._reader, problem=str(problem))
                 pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]

@@ -10,7 +10,7 @@ from services.cli import options
 from services.cli.house import House
 from services.cli.printing import Columns, print_rows
 from services.cli.running import run
-from services.cli.saying import made
+from services.cli.saying import author, made
 
 app = typer.Typer(no_args_is_help=True, help="What pushed usage is counted by.")
 
@@ -43,6 +43,7 @@ def define_meter(
         list[str] | None, typer.Option(metavar="PROPERTY=VALUE", help="Count these only. Repeatable.")
     ] = None,
     actor: options.Actor = options.ACTOR,
+    reason: options.Reason = options.REASON,
     json: options.Json = False,
 ) -> None:
     """Count from now on. The same again changes nothing; a meter never changes."""
@@ -54,7 +55,7 @@ def define_meter(
         value=value,
         group_by=group_by or [],
         filter=_filter(only or []),
-        actor=actor,
+        **author(actor, reason),
     )
 
     async def work(house: House) -> None:
@@ -64,9 +65,15 @@ def define_meter(
 
 
 @app.command("retire")
-def retire_meter(name: Name, *, actor: options.Actor = options.ACTOR, json: options.Json = False) -> None:
+def retire_meter(
+    name: Name,
+    *,
+    actor: options.Actor = options.ACTOR,
+    reason: options.Reason = options.REASON,
+    json: options.Json = False,
+) -> None:
     """Count no more, for ever; what was counted stays."""
-    command = made(RetireMeter, name=name, actor=actor)
+    command = made(RetireMeter, name=name, **author(actor, reason))
 
     async def work(house: House) -> None:
         _show([await house.ask(command, MeterView)], json=json)

@@ -96,13 +96,10 @@ class MeterQueries:
 
     def _meter(self, connection: Connection[DictRow], name: str) -> Meter:
         built_in = BUILT_IN.get(name)
-        if built_in is not None and built_in.table != "meter_hourly":
+        if built_in is not None:
             return built_in
-        table = Identifier(self._datastore.schema, "meters")
-        exists = connection.execute("SELECT to_regclass(%s) AS found", (table.as_string(connection),))
-        if (row := exists.fetchone()) is not None and row["found"] is not None and "\0" not in name:
-            if built_in is not None:
-                return built_in
+        if "\0" not in name:
+            table = Identifier(self._datastore.schema, "meters")
             found = connection.execute(SQL(DEFINED).format(table), (name,)).fetchone()
             if found is not None:
                 return defined(found)

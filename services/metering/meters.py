@@ -11,8 +11,16 @@ from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from services.metering.application import Metering
-from services.metering.domain.meters import Counting, Known, Meter, MeterNotFound, Meters
+from services.metering.domain.meters import (
+    UNSPECIFIED,
+    Counting,
+    Known,
+    Meter,
+    MeterNotFound,
+    Meters,
+)
 from services.metering.meter_tables import MeterTables
+from services.metering.outbox import public_of
 from services.metering.streaming import decided_again
 from shared.store import Effect
 
@@ -35,23 +43,23 @@ class MeterBook:
         ).format(Identifier(metering.name, f"{metering.name}_events"))
 
     @decided_again
-    def define(self, meter: Meter, *, actor: str, now: datetime) -> Known:
+    def define(self, meter: Meter, *, actor: str, reason: str = UNSPECIFIED, now: datetime) -> Known:
         """Raise MeterRefusal; the same again changes nothing."""
         with self._turn:
             meters = self._read() or Meters(timestamp=now)
-            meters.define(meter, actor=actor, now=now)
-            self._save(meters, [meter.name])
+            meters.define(meter, actor=actor, reason=reason, now=now)
+            self._save(meters, [meter.name], now)
             return meters.known[meter.name]
 
     @decided_again
-    def retire(self, name: str, *, actor: str, now: datetime) -> Known:
+    def retire(self, name: str, *, actor: str, reason: str = UNSPECIFIED, now: datetime) -> Known:
         """Raise MeterNotFound."""
         with self._turn:
             meters = self._read()
             if meters is None:
                 raise MeterNotFound(name)
-            meters.retire(name, actor=actor, now=now)
-            self._save(meters, [name])
+            meters.retire(name, actor=actor, reason=reason, now=now)
+            self._save(meters, [name], now)
             return meters.known[name]
 
     def known(self) -> list[Known]:
@@ -88,7 +96,7 @@ class MeterBook:
             return None
         return meters
 
-    def _save(self, meters: Meters, names: Iterable[str]) -> None:
+    def _save(self, meters: Meters, names: Iterable[str], now: datetime) -> None:
         if not meters.pending_events:
             return
 
@@ -96,8 +104,9 @@ class MeterBook:
             cursor.execute(_lock("pg_advisory_xact_lock"))
             self._tables.put_meters(cursor, meters, names)
 
+        told = [public_of(each) for each in meters.pending_events]
         try:
-            self._metering.save(meters, effects=[effect])
+            self._metering.save(meters, effects=[effect, self._metering.audit.record(told, now)])
         except PersistenceError:
             self._metering.forget(meters.id)
             raise

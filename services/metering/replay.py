@@ -12,6 +12,7 @@ from psycopg.sql import Identifier
 from services.metering import refusals
 from services.metering.closings import CREATE_CLOSINGS, ClosedHours, Closings
 from services.metering.closings import TABLE as CLOSINGS
+from services.metering.domain.meters import Meters
 from services.metering.domain.period import UsagePeriod
 from services.metering.domain.stream import Stream
 from services.metering.domain.usage import UsageBatch
@@ -36,6 +37,8 @@ KEYS = {
     CLOSINGS: ("account_id",),
 }
 TOPICS = [UsageBatch.Recorded.TOPIC, UsagePeriod.Closed.TOPIC]
+
+AUDITED = [Stream.Assigned.TOPIC, UsagePeriod.Closed.TOPIC, Meters.Defined.TOPIC, Meters.Retired.TOPIC]
 
 
 class UsageFilling:
@@ -89,7 +92,7 @@ replay = Replay(
         + CREATE_METER_TABLES
         + CREATE_AUDIT_TABLE
     ),
-    fill=with_audit(filling, [Stream.Assigned.TOPIC, UsagePeriod.Closed.TOPIC], lambda: public_of),
+    fill=with_audit(filling, AUDITED, lambda: public_of),
     mapper=Mapper(JsonTranscoder(), compressor=ZlibCompressor()),
 )
 

@@ -43,12 +43,12 @@ def define_meter(command: DefineMeter, meters: TheMeters, clock: TheClock) -> Me
         command.group_by,
         command.filter,
     )
-    return _view(meters.define(meter, actor=command.actor, now=clock.now()))
+    return _view(meters.define(meter, actor=command.actor, reason=command.reason, now=clock.now()))
 
 
 @router.subscriber(RetireMeter.subject, queue=SERVICE)
 def retire_meter(command: RetireMeter, meters: TheMeters, clock: TheClock) -> MeterView:
-    return _view(meters.retire(command.name, actor=command.actor, now=clock.now()))
+    return _view(meters.retire(command.name, actor=command.actor, reason=command.reason, now=clock.now()))
 
 
 @router.subscriber(ListMeters.subject, queue=SERVICE)

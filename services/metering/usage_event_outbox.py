@@ -15,7 +15,7 @@ def told_of_events(stored: UsageEventBatch.Recorded | Meters.Defined | Meters.Re
         case UsageEventBatch.Recorded():
             return _recorded(stored)
         case Meters.Retired():
-            return MeterRetired(name=stored.name, actor=stored.actor)
+            return MeterRetired(name=stored.name, actor=stored.actor, reason=stored.reason)
     return MeterDefined(
         name=stored.name,
         event_type=stored.event_type,
@@ -24,6 +24,7 @@ def told_of_events(stored: UsageEventBatch.Recorded | Meters.Defined | Meters.Re
         group_by=list(stored.group_by),
         filter={name: list(texts) for name, texts in stored.filter.items()},
         actor=stored.actor,
+        reason=stored.reason,
     )
 
 

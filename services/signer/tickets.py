@@ -9,7 +9,7 @@ from typing import Protocol
 
 from contracts.livepeer.payments_pb2 import AuthToken, Payment, SegData
 from services.signer.quote import Quote
-from shared.keccak import keccak
+from shared.keccak import checksum_address, keccak
 
 EMPTY_HASH = keccak(b"")  # of a segment without data
 CACHED_MAX = 1024  # bytes of capabilities in credentials that are kept encoded
@@ -118,16 +118,8 @@ def _varint(number: int) -> bytes:
 _kept_credentials = lru_cache(maxsize=20_000)(_credentials)
 
 
-def checksum_address(address: bytes) -> str:
-    """EIP-55: a letter is upper case where the hash of the text has a digit of 8 or more."""
-    text = address.hex()
-    digest = keccak(text.encode()).hex()
-    cased = (letter.upper() if digit >= "8" else letter for letter, digit in zip(text, digest, strict=False))
-    return "0x" + "".join(cased)
-
-
 def sign_address(key: Key) -> tuple[str, str]:
     """Our address and its signature, as /sign-orchestrator-info answers (protocol §1.1)."""
-    address = checksum_address(key.address)
+    address = "0x" + checksum_address(key.address.hex())
     signature = key.sign(personal_digest(keccak(address.encode())))
     return address, "0x" + signature.hex()

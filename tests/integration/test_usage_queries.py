@@ -273,14 +273,6 @@ def test_what_comes_late_is_marked(database: Sources) -> None:
 class TestDefinedMeters:
     """Meters of administrators, as their tables have them."""
 
-    TABLES = """
-    CREATE TABLE IF NOT EXISTS metering.meters (name text primary key, event_type text, aggregation text,
-        value text, group_by text[], filter jsonb, defined_at timestamptz, retired_at timestamptz);
-    CREATE TABLE IF NOT EXISTS metering.meter_hourly (account_id text, meter text, hour timestamptz,
-        of_hour timestamptz, user_id text, groups text[], records bigint, late bigint, amount numeric);
-    CREATE TABLE IF NOT EXISTS metering.meter_values (account_id text, meter text, hour timestamptz,
-        of_hour timestamptz, user_id text, groups text[], value text, records bigint);
-    """
     HOURLY = "INSERT INTO metering.meter_hourly VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
     VALUES = "INSERT INTO metering.meter_values VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
     DEFINE = "INSERT INTO metering.meters VALUES (%s, 'llm.call', %s, 'tokens', %s, NULL, now(), NULL)"
@@ -288,8 +280,6 @@ class TestDefinedMeters:
     @pytest.fixture
     def own(self, database: Sources) -> Iterator[Metered]:
         with metered(database("metering")) as store:
-            for statement in self.TABLES.split(";")[:-1]:
-                store.rows(statement)
             store.rows(self.DEFINE, ("tokens", "sum", ["model", "place"]))
             store.rows(self.DEFINE, ("longest", "max", ["model"]))
             store.rows(self.DEFINE, ("callers", "unique", []))

@@ -3,19 +3,21 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
 from contracts import meters as contract
 from contracts.usage_events import EventType, PropertyName
 from services.edge.routes.access import NEEDS_ADMINISTRATOR, TheParts
 from services.edge.routes.actors import TheActor
+from services.edge.routes.limit_models import Reason
 from services.edge.routes.models import Body
 from shared.bus import ask
 
 router = APIRouter(prefix="/v1/meters", tags=["Meters"], dependencies=NEEDS_ADMINISTRATOR)
 
 type Name = Annotated[contract.MeterName, Path()]
+type Why = Annotated[Reason, Query()]
 
 
 class MeterToDefine(Body):
@@ -32,6 +34,8 @@ class MeterToDefine(Body):
     filter: contract.Filter = Field(
         default={}, description="By property, the texts one of which it has to be, or it is not counted."
     )
+
+    reason: Reason = contract.UNSPECIFIED
 
 
 class Meter(BaseModel):
@@ -65,8 +69,10 @@ async def define_meter(meter: Name, body: MeterToDefine, parts: TheParts, actor:
 
 
 @router.delete("/{meter}")
-async def retire_meter(meter: Name, parts: TheParts, actor: TheActor) -> Meter:
+async def retire_meter(
+    meter: Name, parts: TheParts, actor: TheActor, reason: Why = contract.UNSPECIFIED
+) -> Meter:
     """Count no more, for ever. What was counted can be queried, and the name stays taken."""
-    command = contract.RetireMeter(name=meter, actor=actor)
+    command = contract.RetireMeter(name=meter, actor=actor, reason=reason)
     view = await ask(parts.client, command, contract.MeterView)
     return Meter.model_validate(view, from_attributes=True)

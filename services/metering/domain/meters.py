@@ -18,6 +18,7 @@ from eventsourcing.domain import Aggregate, event
 
 from shared.refusal import Refused
 
+UNSPECIFIED = "unspecified"  # what was not told, and before reasons were kept
 METERS_MAX = 100  # also of the retired: whoever folds the log has them all in memory
 BUILT_IN = "usage_events"  # counts every record, by type
 TAKEN = frozenset(
@@ -135,11 +136,13 @@ class Meters(Aggregate):
         group_by: Sequence[str]
         filter: Mapping[str, Sequence[str]]
         actor: str
+        reason: str = UNSPECIFIED
 
     class Retired(Event):
         TOPIC = "metering.meter_retired"
         name: str
         actor: str
+        reason: str = UNSPECIFIED
 
     @staticmethod
     def create_id() -> UUID:
@@ -149,7 +152,7 @@ class Meters(Aggregate):
     def __init__(self, timestamp: datetime) -> None:
         self.known: dict[str, Known] = {}
 
-    def define(self, meter: Meter, *, actor: str, now: datetime) -> None:
+    def define(self, meter: Meter, *, actor: str, reason: str = UNSPECIFIED, now: datetime) -> None:
         """Count from now on. The same again changes nothing."""
         if (known := self.known.get(meter.name)) is not None:
             if known.meter != meter:
@@ -161,15 +164,15 @@ class Meters(Aggregate):
         if len(self.known) >= METERS_MAX:
             raise TooManyMeters
         said = {each: list(texts) for each, texts in meter.filter.items()}
-        self._defined(*meter[:4], list(meter.group_by), said, actor, timestamp=now)
+        self._defined(*meter[:4], list(meter.group_by), said, actor, reason, timestamp=now)
 
-    def retire(self, name: str, *, actor: str, now: datetime) -> None:
+    def retire(self, name: str, *, actor: str, reason: str = UNSPECIFIED, now: datetime) -> None:
         """Count no more; what was counted stays readable."""
         known = self.known.get(name)
         if known is None:
             raise MeterNotFound(name)
         if known.retired_at is None:
-            self._retired(name, actor, timestamp=now)
+            self._retired(name, actor, reason, timestamp=now)
 
     @event(Defined)
     def _defined(
@@ -181,13 +184,15 @@ class Meters(Aggregate):
         group_by: Sequence[str],
         filter: Mapping[str, Sequence[str]],  # noqa: A002
         actor: str,
+        reason: str = UNSPECIFIED,
+        *,
         timestamp: datetime,
     ) -> None:
         meter = Meter.of(name, event_type, aggregation, value, group_by, filter)
         self.known[name] = Known(meter, self.version + 1, timestamp, None)
 
     @event(Retired)
-    def _retired(self, name: str, actor: str, timestamp: datetime) -> None:
+    def _retired(self, name: str, actor: str, reason: str = UNSPECIFIED, *, timestamp: datetime) -> None:
         self.known[name] = self.known[name]._replace(retired_at=timestamp)
 
 

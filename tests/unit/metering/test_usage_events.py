@@ -147,6 +147,7 @@ def test_the_public_events_tell_counts_and_definitions() -> None:
             group_by=["of"],
             filter={"fast": ["true"]},
             actor="admin:1",
+            reason="new_price",
         ),
-        "metering.meter_retired": MeterRetired(name="tokens", actor="admin:1"),
+        "metering.meter_retired": MeterRetired(name="tokens", actor="admin:1", reason="new_price"),
     }

@@ -20,7 +20,6 @@ from services.signer.tickets import (
     EMPTY_HASH,
     TicketHasher,
     aux_data,
-    checksum_address,
     encode_credentials,
     encode_payment,
     personal_digest,
@@ -28,7 +27,7 @@ from services.signer.tickets import (
     sign_credentials,
     sign_tickets,
 )
-from shared.keccak import keccak
+from shared.keccak import checksum_address, keccak
 from shared.money import CERTAIN, Wei, batch_cost, expected_value, float_string
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors.json").read_text())
@@ -94,7 +93,7 @@ def test_our_address_is_signed_as_the_vector(key: LocalKey) -> None:
     response = VECTORS["sign_orchestrator_info"]["response"]
 
     assert sign_address(key) == (response["address"], response["signature"])
-    assert checksum_address(key.address) == VECTORS["ticket_full"]["sender"]
+    assert "0x" + checksum_address(key.address.hex()) == VECTORS["ticket_full"]["sender"]
 
 
 def test_segment_credentials_are_the_vectors(key: LocalKey, quote: Quote) -> None:
