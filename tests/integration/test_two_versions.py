@@ -15,7 +15,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from contracts.message import LogEntry, LogPage, ReadLog, read_log_subject
+from contracts.message import LogEntry, LogPage, ReadLog, Refusal, read_log_subject
 from contracts.signer import PaymentRefused, PaymentSigned
 from contracts.streams import CONSUMERS, stream_of
 from services.provisioner import bus
@@ -51,6 +51,7 @@ class World:
     application: NamedLog
     dsn: str
     entries: list[LogEntry]
+    refuses: bool = False  # as a release that does not know the question
 
     async def tell(self, *subjects: str) -> None:
         for subject in subjects:
@@ -59,6 +60,10 @@ class World:
             await self.signer.jetstream().publish(subject, told.model_dump_json().encode(), timeout=5)
 
     async def answer(self, question: Msg) -> None:
+        if self.refuses:
+            refusal = Refusal(code="bad_command", message="unknown")
+            await question.respond(refusal.model_dump_json().encode())
+            return
         after = ReadLog.model_validate_json(question.data).after
         following = [each for each in self.entries if each.position > after]
         page = LogPage(epoch=1, head=len(self.entries), entries=following)
@@ -143,3 +148,18 @@ async def test_an_event_of_another_kind_is_none_of_the_readers_business(world: W
         await until(lambda: world.position() == 4)
 
         assert applied == [1, 4]
+
+
+async def test_a_publisher_that_does_not_know_the_question_is_waited_for(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.refuses = True
+    world.entries += [entry(1, V1)]  # not on the stream: it has to be asked for
+
+    async with world.following(V1) as applied:
+        await until(lambda: "CommandRefusedError" in capsys.readouterr().out)
+        assert applied == []
+        world.refuses = False
+        await until(lambda: world.position() == 1)
+
+        assert applied == [1]
