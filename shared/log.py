@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from eventsourcing.persistence import Notification
 from psycopg.rows import DictRow
@@ -36,6 +36,15 @@ class Outbox(Protocol):
         ...
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """An outbox that keeps what it read of the log."""
+
+    def forget(self) -> None:
+        """Drop it: the log went back."""
+        ...
+
+
 class PublicLog:
     """Public entries in the order of the log.
 
@@ -52,6 +61,7 @@ class PublicLog:
         self._table = Identifier(recorder.datastore.schema, recorder.events_table_name)
         self.history = History(recorder)
         self._public_starts: dict[int, int] = {}  # by epoch: the last public position before it
+        self._epoch: int | None = None  # that the outbox remembers things of
 
     def create_tables(self) -> None:
         self.history.create_tables()
@@ -84,7 +94,7 @@ class PublicLog:
         if not notifications:
             return entries
         # Read after the entries: an epoch is there before the first of its entries is.
-        epochs = self.history.epochs()
+        epochs = self._epochs()
         for notification in notifications:
             event, at = self._outbox.to_public(notification)
             entries.append(
@@ -112,8 +122,8 @@ class PublicLog:
         found = self._recorder.select_notifications(
             first, last - first + 1, stop=last, topics=self._topics, inclusive_of_start=True
         )
+        epochs = self._epochs()
         at = {notification.id: self._outbox.to_public(notification)[1] for notification in found}
-        epochs = self.history.epochs()
         return [
             entry
             for entry in entries
@@ -127,6 +137,14 @@ class PublicLog:
     def marks(self) -> tuple[int, int]:
         """The log's epoch, and the position that was relayed last."""
         return self.history.marks()
+
+    def _epochs(self) -> list[Epoch]:
+        """All epochs; at a new one the outbox forgets the history before it."""
+        epochs = self.history.epochs()
+        if self._epoch not in {None, epochs[-1].epoch} and isinstance(self._outbox, Remembering):
+            self._outbox.forget()
+        self._epoch = epochs[-1].epoch
+        return epochs
 
     def _starts(self, epoch: Epoch) -> int:
         """The last public position before an epoch; what lies before it never changes again."""

@@ -117,6 +117,11 @@ class ThinRecorder(PostgresApplicationRecorder):
             " ON event.originator_id = known.id AND event.originator_version > known.version"
             " ORDER BY event.originator_id, event.originator_version"
         ).format(schema, table)
+        self._of_topics = SQL(
+            "SELECT originator_version, topic, state FROM {}.{} WHERE originator_id = %s"
+            " AND originator_version > %s AND originator_version <= %s AND topic = ANY(%s)"
+            " ORDER BY originator_version"
+        ).format(schema, table)
         self._existing = SQL(
             "SELECT originator_id FROM {}.{} WHERE originator_id = ANY(%s::uuid[]) AND originator_version = 1"
         ).format(schema, table)
@@ -161,6 +166,18 @@ class ThinRecorder(PostgresApplicationRecorder):
         with self.datastore.get_connection() as connection:
             rows = connection.execute(self._existing, (list(originator_ids),), prepare=True)
             return {row["originator_id"] for row in rows}
+
+    def of_topics(
+        self, originator_id: UUID, topics: Sequence[str], *, gt: int, lte: int
+    ) -> list[StoredEvent]:
+        """The events of these topics of one aggregate, with versions in (gt, lte], in order."""
+        with self.datastore.get_connection() as connection:
+            params = (originator_id, gt, lte, list(topics))
+            rows = connection.execute(self._of_topics, params, prepare=True).fetchall()
+        return [
+            StoredEvent(originator_id, row["originator_version"], row["topic"], bytes(row["state"]))
+            for row in rows
+        ]
 
     def newer(self, versions: Mapping[UUID, int]) -> list[StoredEvent]:
         """The events of these aggregates after their versions, in order."""

@@ -16,8 +16,8 @@ VIDEO = capabilities((LIVE_VIDEO, "a"))
 IMAGE = capabilities((TEXT_TO_IMAGE, "b"), (LIVE_VIDEO, "a"))
 
 
-def told(signer: Signer) -> list[Event]:
-    outbox = SignerOutbox(signer.signing)
+def told(signer: Signer, outbox: SignerOutbox | None = None) -> list[Event]:
+    outbox = outbox or SignerOutbox(signer.signing)
     recorder = signer.signing.recorder
     return [
         outbox.to_public(stored)[0] for stored in recorder.select_notifications(1, 1000, topics=outbox.topics)
@@ -44,6 +44,39 @@ def test_a_payment_tells_the_key_that_paid_and_what_was_asked_for(signer: Signer
     ]
     assert signer.stored() - before == 2  # nonces and payment: an unchanged use costs nothing
     assert told(signer) == events
+
+
+def two_keys(signer: Signer, quote: QuoteMaker) -> None:
+    """A session whose payments tell different facts."""
+    first = signer.pay(body(quote.text(), capabilities=VIDEO))
+    signer.wait(5)
+    signer.pay(body(quote.text(), state=first["state"], capabilities=IMAGE), key="key-2")
+
+
+def test_a_reader_from_the_beginning_is_told_the_same_and_reads_no_session_again(
+    signer: Signer, quote: QuoteMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_keys(signer, quote)
+    outbox = SignerOutbox(signer.signing)
+    events = told(signer, outbox)
+    monkeypatch.setattr(signer.signing.recorder, "select_events", None)
+
+    assert told(signer, outbox) == events
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_what_is_not_kept_is_read_again(
+    signer: Signer, quote: QuoteMaker, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    two_keys(signer, quote)
+    signer.pay(body(quote.text()))  # another session
+    events = told(signer)
+    monkeypatch.setattr("services.signer.outbox.FACTS_MAX", kept)
+    outbox = SignerOutbox(signer.signing)
+
+    assert told(signer, outbox) == events
+    outbox.forget()
+    assert told(signer, outbox) == events
 
 
 @pytest.mark.parametrize(
