@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 API_KEY = re.compile(rb"lpch_[0-9A-Za-z]{12}_[0-9A-Za-z]{38}")
-HASHED = {"state-key", "token-key"}  # their settings have the hashes
+HASHED = {"hook-key", "state-key", "token-key"}  # their settings have the hashes
 LEAST_BYTES = 8  # of what is searched for; shorter texts turn up by chance
 
 
