@@ -133,6 +133,7 @@ def _invite(world: World) -> None:
     _say(
         f"""
 Open   {world.public_url}/docs          the API, as a page
+       {world.public_url}/usage         what an account uses: sign in with its API key
        {world.orchestrator_url}/status       what the local orchestrator saw
 Wire   {world.public_url}               the signer URL for SDK and go-livepeer
 Admin  Authorization: Bearer {world.admin_key}

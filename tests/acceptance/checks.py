@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.acceptance.system import Account, System, Totals, until
 
-SETTLE_SECONDS = 15.0
+SETTLE_SECONDS = 45.0
 
 
 async def settled(system: System, account: Account, *, seconds: float = SETTLE_SECONDS) -> Totals:

@@ -10,7 +10,7 @@ import psycopg
 from tests.acceptance.system import Account, Answer, System
 from tests.acceptance.wire import Payer
 
-SECONDS = 40
+SECONDS = 90
 PAYMENTS = ["PaymentSigned"]
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 HOME, OFFICE, THIEF = "198.51.100.7", "198.51.100.200", "203.0.113.9"
 HOME_NETWORK, THIEFS_NETWORK = "198.51.100.0/24", "203.0.113.0/24"
-SECONDS = 10
+SECONDS = 30
 
 
 async def pay_from(system: System, account: Account, address: str, body: bytes) -> Answer:

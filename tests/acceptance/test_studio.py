@@ -14,7 +14,7 @@ from tests.unit.edge.studio_client import body_of, signed, to_bytes
 
 pytestmark = pytest.mark.anyio
 
-SECONDS = 15.0
+SECONDS = 60.0
 
 
 class Studio:

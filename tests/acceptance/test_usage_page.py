@@ -16,7 +16,7 @@ from tests.acceptance.wire import SIGNER, Paid, Payer, request
 
 pytestmark = pytest.mark.anyio
 
-SECONDS = 15.0
+SECONDS = 60.0
 NAMELESS = "no user named"
 EVIL_APP = "<script>document.title='taken'</script>"
 # How many pixels of a chart have the colour of its bars.

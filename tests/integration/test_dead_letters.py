@@ -40,7 +40,7 @@ NATS_USERS = tuple(bus_user(name) for name in ("metering", "signer", "accounts",
 READER = "metering-record-usage"
 LONGER_NAMES = "import runpy; from services.metering import entries; entries.TEXT_BYTES = 1000; "
 NEWER = ("-c", LONGER_NAMES + "runpy.run_module('services.metering.app', run_name='__main__')")
-SECONDS = 30
+SECONDS = 90
 
 
 @dataclass
