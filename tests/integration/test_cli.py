@@ -23,14 +23,14 @@ from typer.testing import CliRunner
 
 from contracts import api_keys
 from contracts import limits as contract
-from contracts.accounts import FindIdentity, Identity
+from contracts.accounts import AccountPage, FindIdentity, Identity, ListAccounts
 from contracts.hooks import hook_secret
 from contracts.stops import LiftStops, StopPage, StopToSet
 from contracts.stream_starts import BeginStream, StreamBegun
 from services.cli.app import app
 from services.provisioner import bus
 from services.provisioner.settings import ProvisionerSettings
-from shared.bus import ask, connect
+from shared.bus import ServiceUnavailableError, ask, connect
 from tests import infra
 from tests.integration.quota_stand_in import PAYERS, QuotaStandIn
 from tests.integration.service_process import bus_user, service
@@ -123,6 +123,7 @@ async def house(
             await stack.enter_async_context(running)
 
         await start("accounts")
+        await answering(admin)
         if request.param == "quota":
             await start("quota")
             yield House(nats, admin, settings)
@@ -131,6 +132,18 @@ async def house(
         await stand_in.serve()
         stack.push_async_callback(stand_in.leave)
         yield House(nats, admin, settings, stand_in)
+
+
+async def answering(admin: Client) -> None:
+    """Wait until accounts answers: it is ready a moment before the bus knows whom to ask."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await ask(admin, ListAccounts(), AccountPage)
+            except ServiceUnavailableError:
+                await asyncio.sleep(0.05)
+            else:
+                return
 
 
 async def provision(admin: Client, nats: infra.Nats) -> None:
