@@ -65,24 +65,26 @@ class MeterQueries:
         return MeterPage(meter=asked.meter, rows=rows)
 
     def _rows(self, connection: Connection[DictRow], asked: QueryMeter, meter: Meter) -> list[MeterRow]:
-        found = self._windows(connection, asked, meter)
-        if asked.window and found is None:
-            return []
-        query = _Query(asked, meter, found)
         source: Composable = self._table(meter)
         if asked.as_of is not None:
             source = self._as_of.source(connection, meter.table, asked.as_of)
+        found = self._windows(connection, asked, meter, source)
+        if asked.window and found is None:
+            return []
+        query = _Query(asked, meter, found)
         rows = connection.execute(query.composed(source)).fetchall()
         return [query.row(row) for row in rows]
 
-    def _windows(self, connection: Connection[DictRow], asked: QueryMeter, meter: Meter) -> Windows | None:
+    def _windows(
+        self, connection: Connection[DictRow], asked: QueryMeter, meter: Meter, source: Composable
+    ) -> Windows | None:
         """None where there are none."""
         zone_of(asked.time_zone)
         if asked.window is None:
             return None
         from_at, to_at = asked.from_at, asked.to_at
         if from_at is None or to_at is None:
-            query = SQL(EXTENT).format(table=self._table(meter), conditions=_all(_narrow(asked, meter)))
+            query = SQL(EXTENT).format(table=source, conditions=_all(_narrow(asked, meter)))
             extent = connection.execute(query).fetchone()
             if extent is None or extent["first"] is None:
                 return None

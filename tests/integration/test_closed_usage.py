@@ -6,7 +6,7 @@ from datetime import timedelta
 from threading import Thread
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import DictRow
 
@@ -92,6 +92,7 @@ def do(store: Metered, number: int, step: tuple[str, int, str]) -> None:
 
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(told=steps)
+@example([("stream", 27, "acme"), *[("pay", 0, "acme")] * 5, ("stream", 30, "acme")])
 def test_closed_hours_stay_and_nothing_is_lost(store: Metered, told: list[tuple[str, int, str]]) -> None:
     empty(store)
     for number, step in enumerate(told):

@@ -5,11 +5,13 @@ All times are whole milliseconds since 1970. What is computed here depends on th
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 HOUR_MS = 3_600_000
 RUN_MS_MAX = 31 * 24 * HOUR_MS  # longer than anything runs; bounds the hours a pair of facts can fill
-STARTED, IDLE = 0, 1  # of facts with the same time the start comes first
+STARTED, IDLE = 0, 1
 
 type Fact = tuple[int, int]  # when, and STARTED or IDLE
 type RunState = Literal["running", "idle", "timed_out", "incomplete"]
@@ -34,20 +36,24 @@ class Run(NamedTuple):
 def runs_of(facts: Iterable[Fact], signs: Sequence[int], given_up: int) -> list[Run]:
     """Pair starts and ends, in the order of their times.
 
-    `signs` of life are sorted. An open run whose last sign is not after `given_up` has timed out.
+    Of a start and an end at the same time the end comes first where a run is open: another one follows
+    it. Else a run began and ended at once. `signs` of life are sorted. An open run whose last sign is
+    not after `given_up` has timed out.
     """
     runs: list[Run] = []
     began: int | None = None
-    for at, kind in sorted(set(facts)):
-        if kind == STARTED:
-            if began is not None:
-                runs.append(_run(began, _last_sign(signs, began, at), "incomplete"))
-            began = at
-        elif began is None:
-            runs.append(Run(at, at, "incomplete"))
-        else:
-            runs.append(_run(began, at, "idle"))
-            began = None
+    for at, same in groupby(sorted(set(facts)), key=itemgetter(0)):
+        kinds = [kind for _, kind in same]
+        for kind in kinds if began is None else reversed(kinds):
+            if kind == STARTED:
+                if began is not None:
+                    runs.append(_run(began, _last_sign(signs, began, at), "incomplete"))
+                began = at
+            elif began is None:
+                runs.append(Run(at, at, "incomplete"))
+            else:
+                runs.append(_run(began, at, "idle"))
+                began = None
     if began is not None:
         last = _last_sign(signs, began, None)
         runs.append(_run(began, last, "timed_out" if last <= given_up else "running"))
