@@ -43,7 +43,7 @@ class BadEvent(ValueError):  # noqa: N818 (a refusal is an answer, not an error)
         self.code: Literal["bad_event", "subject_not_allowed"] = code
 
 
-class BadJson(ValueError):  # noqa: N818
+class BadJson(ValueError):  # noqa: N818 (a refusal is an answer, not an error)
     """What should be JSON is not."""
 
 

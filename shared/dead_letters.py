@@ -51,7 +51,7 @@ ORDER BY reader, epoch, position LIMIT %(limit)s
 """  # noqa: S608 (our own column names)
 ONE: LiteralString = f"""
 SELECT {COLUMNS}, entry::text AS entry FROM {{letters}} WHERE (reader, epoch, position) = (%s, %s, %s)
-"""  # noqa: S608
+"""  # noqa: S608 (our own column names)
 SETTLE: LiteralString = """
 UPDATE {letters} SET state = %s, tries = tries + 1, tried_at = now(), settled_at = now(), settled_by = %s,
     settled_why = %s WHERE (reader, epoch, position) = (%s, %s, %s) AND state = 'waiting'

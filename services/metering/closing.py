@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime
+from functools import partial
 
 from eventsourcing.application import AggregateNotFoundError
 
@@ -30,7 +31,7 @@ class Closing:
             period.close(until, actor=actor, reason=reason, now=now)
             if period.pending_events:
                 # First of all that is locked: it waits for who is booking, and nobody waits for it.
-                close = lambda cursor: self._closings.close(cursor, account_id, until)  # noqa: E731
+                close = partial(self._closings.close, account_id=account_id, until=until)
                 told = [public_of(each) for each in period.pending_events]
                 self._metering.save(period, effects=[close, self._metering.audit.record(told, now)])
             return period.closed_until_at

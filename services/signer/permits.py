@@ -154,7 +154,7 @@ class Unlimited:
     def of(self, who: Who) -> Permit:  # noqa: ARG002 (whoever it is)
         return UNLIMITED_PERMIT
 
-    def stops(self, job: Job) -> Sequence[StopView]:  # noqa: ARG002
+    def stops(self, job: Job) -> Sequence[StopView]:  # noqa: ARG002 (whatever it is)
         return ()
 
 

@@ -46,7 +46,7 @@ async def until_spent(system: System, account: Account, wei: int) -> None:
 
 
 @pytest.mark.parametrize("settled_before", [False, True])
-async def test_limits_and_usage_tell_the_same_in_the_end(system: System, settled_before: bool) -> None:  # noqa: FBT001
+async def test_limits_and_usage_tell_the_same_in_the_end(system: System, settled_before: bool) -> None:  # noqa: FBT001 (a parameter of the test)
     account, state_id = await system.open_account(), f"state-{settled_before}"
     path = f"/v1/accounts/{account.account_id}"
     for sequence in range(len(FEES)):

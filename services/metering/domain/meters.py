@@ -182,7 +182,7 @@ class Meters(Aggregate):
         aggregation: str,
         value: str,
         group_by: Sequence[str],
-        filter: Mapping[str, Sequence[str]],  # noqa: A002
+        filter: Mapping[str, Sequence[str]],  # noqa: A002 (the word of the contract)
         actor: str,
         reason: str = UNSPECIFIED,
         *,
