@@ -74,7 +74,7 @@ ROUTES = (
 )
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": title(status)}
-    for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
+    for status in (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 431, 503)
 }
 
 

@@ -15,9 +15,7 @@ from contracts.signer import OrchestratorInfoSigned, SignOrchestratorInfo
 from services.edge.admission import Admission
 from services.edge.api import make_app
 from services.edge.auth import Authenticator
-from services.edge.delivery_line import DeliveryLine
 from services.edge.discovery import ObservedOrchestrators
-from services.edge.event_line import EventLine
 from services.edge.event_log import EventLog
 from services.edge.gate import Gate
 from services.edge.gather import Gatherer
@@ -26,11 +24,11 @@ from services.edge.known_accounts import KnownAccounts
 from services.edge.networks import ClientAddresses, Networks
 from services.edge.parts import Parts
 from services.edge.payer import PayerSignatures
+from services.edge.recording_lines import delivery_line, event_line, ticket_line
 from services.edge.rules import RuleBook
 from services.edge.server import Health, health_server, public_server
 from services.edge.settings import Settings
 from services.edge.sightings import Sightings
-from services.edge.ticket_line import TicketLine
 from services.edge.tokens import SessionTokens
 from shared import logging
 from shared.bucket import BucketReader
@@ -72,10 +70,10 @@ def make_parts(
             waiting_max=settings.payments_waiting_max,
         ),
         sightings=sightings,
-        deliveries=DeliveryLine(client),
-        tickets=TicketLine(client),
+        deliveries=delivery_line(client),
+        tickets=ticket_line(client),
         known_accounts=KnownAccounts(client),
-        usage_events=EventLine(client),
+        usage_events=event_line(client),
         hooks=HookBook(bucket, settings.keys_of_hooks()),
         signatures=PayerSignatures(ask_signer),
         orchestrators=ObservedOrchestrators(orchestrators),

@@ -68,8 +68,11 @@ REFUSALS = {
     "401": "No API key or session token, none of ours, or one that was revoked or has expired",
     "402": "The spend limit is reached",
     "403": "The account is suspended, or the key may not be used from this network",
+    "408": "The body did not come within ten seconds",
     "413": "Body over 64 KiB",
+    "415": "Compressed bodies are not accepted",
     "429": "Held budget could free enough, or too many requests; see `Retry-After`",
+    "431": "Path, query and headers over 16 KiB",
     "480": "Ask the orchestrator for new ticket params; see `Livepeer-Orchestrator-Url`",
     "481": "The orchestrator's price is over a ceiling",
     "482": "No tickets are due",
@@ -115,8 +118,8 @@ def _wire_paths() -> dict[str, Any]:
         _header("Clearinghouse-User", "Whose payment it is, unless the key says."),
         _header("Clearinghouse-Stream", "The stream it belongs to."),
     ]
-    discovery = _operation("Discover orchestrators", orchestrators, ("401", "403", "429", "503"))
-    signature = _operation("Sign our address", _ref("SignedAddress"), ("401", "403", "429", "503"))
+    discovery = _operation("Discover orchestrators", orchestrators, ("401", "403", "429", "431", "503"))
+    signature = _operation("Sign our address", _ref("SignedAddress"), ("401", "403", "429", "431", "503"))
     signature["description"] = "The address of the key's payer: the same for as long as the key lives."
     return {
         "/sign-orchestrator-info": {"post": signature},

@@ -8,17 +8,15 @@ from starlette.requests import HTTPConnection
 from services.edge.admission import Admission
 from services.edge.auth import Authenticator
 from services.edge.console.sessions import ConsoleSessions
-from services.edge.delivery_line import DeliveryLine
 from services.edge.discovery import ObservedOrchestrators
-from services.edge.event_line import EventLine
 from services.edge.event_log import EventLog
 from services.edge.gather import Gatherer
 from services.edge.hook_book import HookBook
 from services.edge.known_accounts import KnownAccounts
 from services.edge.payer import PayerSignatures
+from services.edge.recording_lines import DeliveryLine, EventLine, TicketLine
 from services.edge.rules import RuleBook
 from services.edge.sightings import Sightings
-from services.edge.ticket_line import TicketLine
 from services.edge.tokens import SessionTokens
 from shared.clock import Clock
 

@@ -11,12 +11,28 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.edge.gate import HEAD_BYTES_MAX
+from services.edge.problems import refusal_bytes
 
 HEAD_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75  # longer than a paying client is silent
 GRACE_SECONDS = 5
 RESPONSE, END_OF_HEAD = b"HTTP/1.1 ", b"\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 "
+
+
+def _too_large() -> bytes:
+    """The whole answer to a head that does not end: for which path it was is not known."""
+    message = f"headers are limited to {HEAD_BYTES_MAX} bytes"
+    body, media_type = refusal_bytes("", 431, "headers_too_large", message, request_id="none")
+    lines = (
+        b"content-type: " + media_type,
+        b"content-length: %d" % len(body),
+        b"connection: close",
+    )
+    return STATUS_LINE[431] + b"\r\n".join(lines) + END_OF_HEAD + body
+
+
+TOO_LARGE = _too_large()
 
 
 class Corked:
@@ -78,7 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._head_bytes += len(data)
         if self._head_bytes > HEAD_BYTES_MAX:
-            self.transport.write(STATUS_LINE[431] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+            self.transport.write(TOO_LARGE)
             self.transport.close()
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)

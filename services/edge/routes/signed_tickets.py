@@ -13,9 +13,9 @@ from contracts.ticket_events import BadEvent, TicketRefusal, id_of, not_found, r
 from services.edge.auth import Administrator
 from services.edge.parts import Parts
 from services.edge.problems import UNPROCESSABLE, Problem, Refused
+from services.edge.recording_lines import TicketOutcome
 from services.edge.routes.access import NEEDS_KEY, TheParts, caller_of
 from services.edge.routes.hooks import SECRETS_OF_PAYMENT_HOOK, shows_hook_secret
-from services.edge.ticket_line import Outcome
 
 LINES, ARRAY = "application/x-ndjson", "application/json"
 PAGE = 50  # events that are read before others have their turn
@@ -91,7 +91,7 @@ async def tell_signed_tickets(
     await _read(parts, lines, account_id)
     await _refuse_strangers(parts, lines, account_id)
     tickets = [line.read for line in lines if isinstance(line.read, SignedTicket)]
-    outcomes = iter(await parts.tickets.record(tickets) if tickets else [])
+    outcomes = iter(await parts.tickets.record(tickets, len(request.scope["body"])) if tickets else [])
     return ToldTickets(events=[_answer(line, outcomes) for line in lines])
 
 
@@ -151,7 +151,7 @@ async def _refuse_strangers(parts: Parts, lines: Sequence[_Line], account_id: st
             line.read = not_found()
 
 
-def _answer(line: _Line, outcomes: Iterator[Outcome]) -> ToldTicket:
+def _answer(line: _Line, outcomes: Iterator[TicketOutcome]) -> ToldTicket:
     match line.read:
         case SignedTicket():
             return ToldTicket(line=line.number, id=line.read.event_id, status=next(outcomes))

@@ -60,7 +60,7 @@ async def take_delivery(hook: str, request: Request, parts: TheParts) -> TakenDe
     if delivery is None:
         return TakenDelivery(recorded=False)
     try:
-        await parts.deliveries.record(delivery)
+        await parts.deliveries.record([delivery], len(delivery.body))
     except ServiceUnavailableError as problem:
         raise _later(str(problem)) from problem
     return TakenDelivery(recorded=True)

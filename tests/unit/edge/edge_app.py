@@ -31,17 +31,15 @@ from services.edge.api import make_app
 from services.edge.auth import Authenticator
 from services.edge.caps import Pace
 from services.edge.console.sessions import ConsoleSessions
-from services.edge.delivery_line import DeliveryLine
-from services.edge.event_line import EventLine
 from services.edge.event_log import EventLog
 from services.edge.gate import Gate
 from services.edge.hook_book import HookBook
 from services.edge.known_accounts import KnownAccounts
 from services.edge.networks import ClientAddresses, Networks
 from services.edge.parts import Parts
+from services.edge.recording_lines import delivery_line, event_line, ticket_line
 from services.edge.rules import RuleBook
 from services.edge.sightings import Sightings
-from services.edge.ticket_line import TicketLine
 from services.edge.tokens import SessionTokens
 from shared.clock import SetClock
 
@@ -142,6 +140,7 @@ class Edge:
     hook_secrets: frozenset[str] = frozenset()
     hook_keys: tuple[bytes, ...] = (b"h" * 32,)
     delivery_line: dict[str, Any] = field(default_factory=dict)
+    event_line: dict[str, Any] = field(default_factory=dict)
     identities: FakeBucket = field(default_factory=FakeBucket)
     rules: FakeBucket = field(default_factory=FakeBucket)
     asked: list[str] = field(default_factory=list)
@@ -149,9 +148,9 @@ class Edge:
 
     def __post_init__(self) -> None:
         self.bus, self.gatherer = FakeBus(self.rules), FakeGatherer()
-        self.deliveries = DeliveryLine(cast("Any", self.bus), **self.delivery_line)
-        self.tickets = TicketLine(cast("Any", self.bus))
-        self.usage_events = EventLine(cast("Any", self.bus))
+        self.deliveries = delivery_line(cast("Any", self.bus), **self.delivery_line)
+        self.tickets = ticket_line(cast("Any", self.bus))
+        self.usage_events = event_line(cast("Any", self.bus), **self.event_line)
         self.tokens = (
             SessionTokens(self.token_keys, issuer=PUBLIC_URL, clock=self.clock) if self.token_keys else None
         )

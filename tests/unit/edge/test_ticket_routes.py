@@ -11,7 +11,7 @@ from contracts.accounts import GetAccount
 from contracts.signed_tickets import RecordSignedTickets, SignedTicketsAnswered
 from contracts.ticket_events import read_event, read_json
 from services.edge.gate import PUSHED_BYTES_MAX
-from services.edge.ticket_line import TicketLine
+from services.edge.recording_lines import ticket_line
 from tests.told_tickets import event, lines
 from tests.unit.edge.edge_app import NOW, Answer, Edge
 from tests.unit.edge.managing import ADMIN_KEY, HOOK_SECRET, asked, managed
@@ -173,10 +173,10 @@ async def test_five_hundred_events_are_told_at_once(edge: Edge) -> None:
 
 
 async def test_what_waits_travels_together_up_to_five_hundred(edge: Edge) -> None:
-    line = TicketLine(cast("Any", edge.bus))
+    line = ticket_line(cast("Any", edge.bus))
     tickets = [read_event(read_json(json.dumps(event(number))), NOW) for number in range(300)]
     waiting = [
-        asyncio.create_task(line.record(cast("Any", each))) for each in (tickets, tickets[:200], tickets)
+        asyncio.create_task(line.record(cast("Any", each), 1)) for each in (tickets, tickets[:200], tickets)
     ]
     await asyncio.sleep(0)
 

@@ -13,7 +13,6 @@ from cloudevents.core.v1.event import CloudEvent
 
 from contracts.message import Fault, Message
 from contracts.usage_events import EVENTS_MAX, RecordUsageEvents, UsageEventsAnswered
-from services.edge import event_line
 from tests.unit.edge.edge_app import Answer, Edge
 from tests.unit.edge.managing import ADMIN_KEY, asked, managed
 
@@ -274,21 +273,17 @@ async def test_no_message_has_more_events_than_one_batch() -> None:
     assert [len(command["events"]) for command in asked(edge, RecordUsageEvents)] == [300] * 3
 
 
-async def test_what_waits_too_long_or_is_too_much_is_answered_with_503(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    edge = edge_with()
-    edge.usage_events._wait_seconds = 0.01  # noqa: SLF001
+@pytest.mark.parametrize("line", [{"wait_seconds": 0.01}, {"waiting_max": 0}])
+async def test_what_waits_too_long_or_is_too_much_is_answered_with_503(line: dict[str, Any]) -> None:
+    edge = managed(event_line=line)
     key = edge.issue().text
 
-    late = await edge.call("POST", PATH, credential=key, body=json.dumps([EVENT]), headers=HEADERS)
-    monkeypatch.setattr(event_line, "WAITING_EVENTS_MAX", 0)
-    full = await edge.call("POST", PATH, credential=key, body=json.dumps([EVENT]), headers=HEADERS)
+    answer = await edge.call("POST", PATH, credential=key, body=json.dumps([EVENT]), headers=HEADERS)
 
-    assert (late.status, full.status) == (503, 503)
+    assert (answer.status, answer.json["code"]) == (503, "unavailable")
 
 
 async def _until_waiting(edge: Edge, events: int) -> None:
     async with asyncio.timeout(10):
-        while edge.usage_events._events < events:  # noqa: SLF001
+        while edge.usage_events.waiting_items < events:
             await asyncio.sleep(0)

@@ -294,7 +294,7 @@ async def test_deliveries_that_wait_travel_together() -> None:
     [command] = asked(edge, RecordDeliveries)
     delivery = Delivery.model_validate(command["deliveries"][0])
 
-    waiting = [asyncio.create_task(edge.deliveries.record(delivery)) for _ in range(DELIVERIES_MAX + 1)]
+    waiting = [asyncio.create_task(edge.deliveries.record([delivery], 1)) for _ in range(DELIVERIES_MAX + 1)]
     await asyncio.sleep(0)
     async with sending(edge):
         await asyncio.gather(*waiting)
