@@ -67,7 +67,7 @@ class MeterQueries:
     def _rows(self, connection: Connection[DictRow], asked: QueryMeter, meter: Meter) -> list[MeterRow]:
         source: Composable = self._table(meter)
         if asked.as_of is not None:
-            source = self._as_of.source(connection, meter.table, asked.as_of)
+            source = self._as_of.source(connection, asked.meter, meter.table, asked.as_of)
         found = self._windows(connection, asked, meter, source)
         if asked.window and found is None:
             return []
@@ -148,7 +148,7 @@ class _Query:
             denominator=SQL(meter.denominator),
             late=SQL(meter.late),
             counts=SQL(meter.counts),
-            rest=self._rest(SQL("HAVING sum(counts) <> 0")),
+            rest=self._rest(SQL("HAVING sum(counts) <> 0 OR sum(numerator) <> 0")),
         )
 
     def row(self, row: DictRow) -> MeterRow:
@@ -213,9 +213,16 @@ def _narrow(asked: QueryMeter, meter: Meter) -> list[Composable]:
         conditions.append(SQL("hour >= {}").format(Literal(asked.from_at)))
     if asked.to_at is not None:
         conditions.append(SQL("hour < {}").format(Literal(asked.to_at)))
-    if isinstance(meter, Sum):
-        conditions.append(SQL("{} <> 0").format(SQL(meter.counts)))
+    conditions.append(_says_something(meter))
     return conditions
+
+
+def _says_something(meter: Meter) -> Composable:
+    """Rows of what was taken back again stay, and say nothing."""
+    if isinstance(meter, Distinct):
+        return SQL("records <> 0")
+    # A record that was replaced in a closed hour leaves an amount, and no record more or less.
+    return SQL("({} <> 0 OR {} <> 0)").format(SQL(meter.counts), SQL(meter.numerator))
 
 
 def _check(asked: QueryMeter, meter: Meter) -> None:
@@ -232,8 +239,6 @@ def _check(asked: QueryMeter, meter: Meter) -> None:
         raise BadQuery("group_by names a key twice")
     if asked.after and len(asked.after) != len(asked.group_by) + bool(asked.window):
         raise BadQuery("after is not a row of this query")
-    if asked.as_of is not None and meter.table not in AsOf.TABLES:
-        raise BadQuery(f"as_of: {asked.meter} is known as it is now only")
 
 
 def _closed_hours(found: Sequence[datetime | Sequence[str] | None] | None) -> set[datetime]:
