@@ -12,6 +12,7 @@ from tests.unit.edge.edge_app import Answer, Edge
 from tests.unit.edge.managing import ADMIN_KEY, ROWS, asked, managed
 
 pytestmark = pytest.mark.anyio
+
 STREAM = {"url": "rtmp://gateway.example/live/a-secret-stream-key?user=bob"}
 
 

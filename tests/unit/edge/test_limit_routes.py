@@ -13,6 +13,7 @@ from tests.unit.edge.edge_app import Edge
 from tests.unit.edge.managing import ACTOR, HOUR_FIELDS, asked, manage, managed, send
 
 pytestmark = pytest.mark.anyio
+
 LIMITS = "/v1/accounts/acme/limits"
 RECIPIENT = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 

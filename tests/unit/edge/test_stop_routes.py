@@ -9,6 +9,7 @@ from tests.unit.edge.edge_app import Edge
 from tests.unit.edge.managing import ACTOR, asked, manage, managed
 
 pytestmark = pytest.mark.anyio
+
 RECIPIENT = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 
 
