@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from contracts import accounts as contract
 from shared.bucket import BucketReader
 from shared.bus import ask, connect
 from tests import infra
+from tests.beside import until
 from tests.integration.service_process import bus_user, provision_accounts, service
 from tilt.slot import Slot
 
@@ -66,12 +67,6 @@ async def account_id(world: World) -> str:
 
 def new_key_id() -> str:
     return secrets.token_hex(6)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def open_account(world: World, account_id: str) -> contract.AccountView:

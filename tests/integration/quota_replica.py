@@ -1,5 +1,7 @@
 """One of several replicas of quota on one store, with what it is asked for an account."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +19,7 @@ from services.quota.limiting import Limiting
 from services.quota.stopping import Stopping
 from services.quota.streaming import Streaming
 from shared.money import Wei
+from shared.store import postgres_env
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 AUTHOR = Author("admin:12345678", "test")
@@ -55,3 +58,14 @@ class Replica:
         )
         answer = self.authorizing.authorize(asked, at)
         return answer.status, answer.estimate
+
+
+@contextmanager
+def two_replicas(dsn: str) -> Iterator[tuple[Replica, Replica]]:
+    env = dict(postgres_env(dsn, "quota", create_tables=True))
+    with ExitStack() as stack:
+        pair = Replica(env), Replica(env)
+        for each in pair:
+            stack.callback(each.quota.close)
+        pair[0].quota.create_tables()
+        yield pair

@@ -1,11 +1,9 @@
 """A log of which some entries were buried, and their letters redriven by several replicas at once."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
-from threading import Barrier
 
 from nats.aio.client import Client
 from psycopg.rows import DictRow
@@ -18,6 +16,7 @@ from shared.dead_letters import DeadLetters
 from shared.inbox import Inbox
 from shared.store import Effect, EventSourced, ThinRecorder
 from tests import infra
+from tests.beside import together
 
 START = datetime(2026, 7, 1, 11, 40, tzinfo=UTC)
 PAYER = "0x" + "11" * 20
@@ -67,17 +66,6 @@ def rows(application: EventSourced, query: str) -> list[DictRow]:
     assert isinstance(application.recorder, ThinRecorder)
     with application.recorder.datastore.get_connection() as connection:
         return sorted(connection.execute(query.encode()).fetchall(), key=str)
-
-
-def together[R](*calls: Callable[[], R]) -> list[R]:
-    barrier = Barrier(len(calls))
-
-    def run(call: Callable[[], R]) -> R:
-        barrier.wait(10)
-        return call()
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [running.result(60) for running in [pool.submit(run, call) for call in calls]]
 
 
 def redrive(letters: DeadLetters, letter_id: str) -> DeadLetter:

@@ -16,6 +16,7 @@ from services.accounts.replay import replay
 from shared.bus import CommandRefusedError, ask, connect, read_reply
 from shared.store import postgres_env
 from tests import infra
+from tests.beside import until
 from tests.integration.accounts_world import (
     ACCOUNTS_USERS,
     DEFAULT,
@@ -30,7 +31,6 @@ from tests.integration.accounts_world import (
     new_account,
     new_key_id,
     open_account,
-    until,
 )
 from tests.integration.service_process import service
 from tilt.slot import Slot

@@ -15,6 +15,7 @@ from contracts.deposit_watcher import FundsObserved, RoundChanged, TicketRedeeme
 from contracts.message import LogEntry
 from contracts.streams import stream_of
 from tests import infra
+from tests.beside import until
 from tests.integration import watcher_world
 from tests.integration.watcher_world import (
     ETHER,
@@ -22,7 +23,6 @@ from tests.integration.watcher_world import (
     STRANGER,
     World,
     eventually,
-    until,
     watched_chain,
 )
 from tilt.chain.accounts import rpc

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import timedelta
 from random import Random
 
@@ -21,9 +20,8 @@ from services.quota.domain.plan import Terms
 from services.quota.domain.stops import StopKind
 from services.quota.replay import replay
 from shared.money import Wei
-from shared.store import postgres_env
 from tests.infra import Database
-from tests.integration.quota_replica import ACCOUNT, AUTHOR, NOW, Replica
+from tests.integration.quota_replica import ACCOUNT, AUTHOR, NOW, Replica, two_replicas
 from tests.property.limited_house import ACCOUNT as ACCOUNT_ID
 from tests.property.limited_house import House
 
@@ -35,13 +33,7 @@ def store(database: Callable[..., Database]) -> str:
 
 @pytest.fixture
 def replicas(store: str) -> Iterator[tuple[Replica, Replica]]:
-    env = dict(postgres_env(store, "quota", create_tables=True))
-    with ExitStack() as stack:
-        pair = Replica(env), Replica(env)
-        for each in pair:
-            stack.callback(each.quota.close)
-        quota = pair[0].quota
-        quota.create_tables()
+    with two_replicas(store) as pair:
         yield pair
 
 

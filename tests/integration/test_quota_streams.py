@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
@@ -17,9 +16,8 @@ from services.quota.domain.streams import Streams
 from services.quota.outbox import public_of
 from services.quota.streaming import StreamNotFound
 from shared.money import Wei
-from shared.store import postgres_env
 from tests.infra import Database
-from tests.integration.quota_replica import NOW, Replica
+from tests.integration.quota_replica import NOW, Replica, two_replicas
 
 
 @pytest.fixture
@@ -29,13 +27,7 @@ def store(database: Callable[..., Database]) -> str:
 
 @pytest.fixture
 def replicas(store: str) -> Iterator[tuple[Replica, Replica]]:
-    env = dict(postgres_env(store, "quota", create_tables=True))
-    with ExitStack() as stack:
-        pair = Replica(env), Replica(env)
-        for each in pair:
-            stack.callback(each.quota.close)
-        quota = pair[0].quota
-        quota.create_tables()
+    with two_replicas(store) as pair:
         yield pair
 
 

@@ -35,6 +35,7 @@ from services.provisioner.settings import ProvisionerSettings
 from shared.bucket import BucketReader
 from shared.bus import ServiceUnavailableError, ask, connect
 from tests import infra
+from tests.beside import until
 from tests.integration.service_process import bus_user, service
 from tests.integration.signer_stand_in import SignerStandIn
 from tilt.chain import node
@@ -245,12 +246,6 @@ def signed(ticket: Ticket, *, tickets: int = 1) -> PaymentSigned:
 
 def address_of(key: str) -> str:
     return str(Account.from_key(key).address)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def eventually[Value](

@@ -71,12 +71,6 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 def waiting_of(gatherer: Gatherer, name: str) -> line.Waiting:
     found = [
         waiting

@@ -14,7 +14,8 @@ from contracts.signer import (
 from services.edge import line
 from services.edge.gather import partition_of
 from services.edge.line import Unanswered
-from tests.unit.edge.gathering import FakeBus, ask, names, running, settle, signed, until, waiting_of
+from tests.beside import until
+from tests.unit.edge.gathering import FakeBus, ask, names, running, settle, signed, waiting_of
 
 pytestmark = pytest.mark.anyio
 
