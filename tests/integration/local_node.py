@@ -52,7 +52,7 @@ class Node:
         self.process = subprocess.Popen(node.argv(port=self._port, directory=self.directory), cwd=ROOT)
         node.wait_until_ready(self.url, DEADLINE_SECONDS)
 
-    def stop(self, how: signal.Signals) -> None:
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(how)
         self.process.wait(DEADLINE_SECONDS)
 

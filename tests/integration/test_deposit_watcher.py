@@ -17,9 +17,8 @@ from contracts.streams import stream_of
 from tests import infra
 from tests.beside import until
 from tests.integration import watcher_world
+from tests.integration.local_node import ETHER, RECIPIENT_RAND
 from tests.integration.watcher_world import (
-    ETHER,
-    RECIPIENT_RAND,
     STRANGER,
     World,
     eventually,
