@@ -45,10 +45,11 @@ class Tenant:
         return [self.account.api_key, self.paid.payment, self.paid.state["Sig"], self.hook_secret]
 
 
-async def paying_tenant(system: System) -> Tenant:
+async def paying_tenant(system: System, *, user: str) -> Tenant:
+    """An account that has paid for this user; its id gets an ending of its own."""
     account = await system.open_account()
     token = secrets.token_hex(4)
-    user_id, stream_id = f"user-{token}", f"stream-{token}"
+    user_id, stream_id = f"{user}-{token}", f"stream-{token}"
     job_id, grant_id = f"job-{token}", f"grant-{token}"
     payer = Payer(system, account)
     challenge = await payer.challenge()

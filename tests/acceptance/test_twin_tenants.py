@@ -47,7 +47,9 @@ def tenants(processes: tuple[World, Supervisor]) -> tuple[Tenant, Tenant]:
 
     async def prepare() -> tuple[Tenant, Tenant]:
         async with _system(processes) as system:
-            return await paying_tenant(system), await paying_tenant(system)
+            # Pages go on after a user: the attacker's own comes after the twin's, as after nobody's.
+            attacker = await paying_tenant(system, user="user-b")
+            return attacker, await paying_tenant(system, user="user-a")
 
     return asyncio.run(prepare())
 

@@ -5,11 +5,8 @@ Beside each there is one who does not, and who must be listed all the same.
 
 import asyncio
 import contextlib
-import gzip
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -99,75 +96,6 @@ async def test_a_host_that_is_not_there_is_left_out(world: World) -> None:
         urls = [f"https://{LOCALHOST}:1", "https://does-not-exist.invalid:8935", "https://" + "a" * 64]
         async with world.discovery(*urls, good.url):
             await world.until_listed(good)
-
-
-async def drip(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse()
-    await response.prepare(request)
-    with contextlib.suppress(ConnectionError):
-        while True:
-            await response.write(b" ")
-            await asyncio.sleep(0.1)
-    return response
-
-
-async def flood(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse()
-    await response.prepare(request)
-    with contextlib.suppress(ConnectionError):
-        while True:
-            await response.write(b" " * 65_536)
-    return response
-
-
-async def zipped(_: web.Request) -> web.StreamResponse:
-    return web.Response(body=gzip.compress(b"[]"), headers={"Content-Encoding": "gzip"})
-
-
-async def broken(_: web.Request) -> web.StreamResponse:
-    return web.Response(status=500)
-
-
-async def silent(_: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(600)
-    return web.Response()
-
-
-@pytest.mark.parametrize("answer", [drip, flood, zipped, broken, silent])
-async def test_without_a_usable_document_an_orchestrator_has_no_runners(
-    world: World, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> None:
-    async with orchestrators(2) as (bad, good):
-        bad.answer_document = answer
-        async with world.discovery(bad.url, good.url):
-            await world.until_listed(bad, good)
-
-            assert world.addresses("demo/echo") == [good.url]
-            assert {line["orchestrator"] for line in world.logged("runners_unknown")} == {bad.url}
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        b"no json",
-        b"[" * 1_000_000,
-        json.dumps([{"address": "https://x.example", "runners": [runner("u")]}]).encode() + b" " * 1_100_000,
-        b'[{"address": "%s", "runners": [{"price_info": {"price": NaN}}]}]',
-        [{"address": "https://x.example", "runners": [{"capacity": "many"}]}],
-        [{"address": 5}],
-        {"runners": []},
-    ],
-    ids=["text", "deep", "long", "nan", "types", "address", "object"],
-)
-async def test_a_document_that_makes_no_sense_leaves_its_orchestrator_without_runners(
-    world: World, document: Any
-) -> None:
-    async with orchestrators(2) as (bad, good):
-        bad.document = document
-        async with world.discovery(bad.url, good.url):
-            await world.until_listed(bad, good)
-
-            assert world.addresses("demo/echo") == [good.url]
 
 
 async def test_a_redirect_leads_nowhere(world: World) -> None:
