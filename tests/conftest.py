@@ -64,14 +64,15 @@ def nats(request: pytest.FixtureRequest, slot: Slot) -> Iterator[infra.Nats]:
         yield server
 
 
-WORLDS = ("acceptance", "faults")  # each a world, started once for all that is below
+WORLDS = ("acceptance/", "faults/", "integration/cli/")  # each started once for all that is below
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Several run at once: what shares servers stays together, a file at least."""
     for item in items:
-        part = item.path.relative_to(ROOT).parts[0]
-        item.add_marker(pytest.mark.xdist_group(part if part in WORLDS else str(item.path)))
+        path = item.path.relative_to(ROOT).as_posix()
+        world = next((each for each in WORLDS if path.startswith(each)), path)
+        item.add_marker(pytest.mark.xdist_group(world))
 
 
 def pytest_configure(config: pytest.Config) -> None:
