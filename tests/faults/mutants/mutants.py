@@ -13,7 +13,7 @@ REPLICAS = ("tests/integration/test_replicas.py",)
 STORE = ("tests/integration/test_store.py",)
 SIGNER = ("tests/unit/signer",)
 AUTH = ("tests/unit/edge/test_auth.py",)
-GATHER = ("tests/unit/edge/test_gather.py",)
+GATHER = ("tests/unit/edge/test_gather.py", "tests/unit/edge/test_gather_bounds.py")
 QUOTA = ("tests/unit/quota", "tests/property/test_interleavings.py")
 CANARIES = ("tests/faults/secrets/test_canaries.py",)
 CONNECTIONS = ("tests/faults/hangs/test_connections.py",)
@@ -220,7 +220,8 @@ MUTANTS = [
         "lets a token outlive its key",
         "services/edge/auth.py",
         "        _require_active(identity)\n        if entry is not None and header",
-        "        if not token:\n            _require_active(identity)\n        if entry is not None and header",
+        "        if token is None:\n            _require_active(identity)\n"
+        "        if entry is not None and header",
         AUTH,
     ),
     Mutant(
