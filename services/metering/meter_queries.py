@@ -12,8 +12,8 @@ from contracts.metering import MeterPage, MeterRow, QueryMeter
 from services.metering.as_of import AsOf
 from services.metering.counted import BUILT_IN, Distinct, Meter, Sum, defined, floor_text, plain_text
 from services.metering.domain.usage import EPOCH
-from services.metering.refusal import BadQuery
-from services.metering.usage_windows import YEARS, Windows, months_of, windows, zone_of
+from services.metering.refusal import YEARS, BadQuery, moment, plain
+from services.metering.usage_windows import Windows, months_of, windows, zone_of
 
 TIMEOUT_MS = 2000  # the caller does not wait longer
 HOUR = timedelta(hours=1)
@@ -91,7 +91,7 @@ class MeterQueries:
             from_at = from_at or extent["first"]
             to_at = to_at or extent["last"] + HOUR
         if asked.after:
-            from_at = max(from_at, _time(asked.after[0]))
+            from_at = max(from_at, moment(asked.after[0]))
         if from_at >= to_at:
             return None
         return windows(from_at.astimezone(UTC), to_at.astimezone(UTC), asked.window, asked.time_zone)
@@ -186,11 +186,11 @@ class _Query:
         after = self._asked.after
         if not after:
             return []
-        values = [Literal(_text(text)) for text in after]
+        values = [Literal(plain(text)) for text in after]
         place = SQL("({}) > ({})")
         if not self._asked.window:
             return [place.format(_list(self._columns), _list(values))]
-        values[0] = Literal(_time(after[0]))
+        values[0] = Literal(moment(after[0]))
         return [SQL("hour >= {}").format(values[0]), place.format(_list(self._columns), _list(values))]
 
     def _rest(self, having: Composable | None) -> Composable:
@@ -207,7 +207,7 @@ def _narrow(asked: QueryMeter, meter: Meter) -> list[Composable]:
     filters = {**asked.filters, **({"account": asked.account_id} if asked.account_id is not None else {})}
     conditions = [meter.where]
     conditions += [
-        SQL("{} = {}").format(meter.keys[name], Literal(_text(text))) for name, text in filters.items()
+        SQL("{} = {}").format(meter.keys[name], Literal(plain(text))) for name, text in filters.items()
     ]
     if asked.from_at is not None:
         conditions.append(SQL("hour >= {}").format(Literal(asked.from_at)))
@@ -250,22 +250,6 @@ def _closed_hours(found: Sequence[datetime | Sequence[str] | None] | None) -> se
         elif each is not None:
             hours.update(map(datetime.fromisoformat, each))
     return hours
-
-
-def _text(text: str) -> str:
-    if "\0" in text:
-        raise BadQuery("text with a zero byte")
-    return text
-
-
-def _time(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as problem:
-        raise BadQuery("after has no time where one is due") from problem
-    if at.tzinfo is None or at.year not in YEARS:
-        raise BadQuery("after has a time without a time zone, or far away")
-    return at.astimezone(UTC)
 
 
 def _all(conditions: Sequence[Composable]) -> Composable:

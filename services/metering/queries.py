@@ -18,7 +18,7 @@ from contracts.metering import (
     UsageRow,
 )
 from services.metering.domain.usage import EPOCH, ToldBy, whole_wei
-from services.metering.refusal import BadQuery
+from services.metering.refusal import BadQuery, moment, plain
 from shared.money import CERTAIN
 
 TIMEOUT_MS = 2000  # the caller does not wait longer
@@ -127,7 +127,7 @@ def _after(asked: QueryUsage) -> Composed | None:
         return None
     columns = SQL(", ").join(Identifier(COLUMNS[key]) for key in asked.group_by)
     place = zip(asked.group_by, asked.after, strict=True)
-    values = SQL(", ").join(Literal(_time(text) if key == "hour" else _text(text)) for key, text in place)
+    values = SQL(", ").join(Literal(moment(text) if key == "hour" else plain(text)) for key, text in place)
     return SQL("({}) > ({})").format(columns, values)
 
 
@@ -143,32 +143,16 @@ def _at_least(column: LiteralString, relation: LiteralString, at: datetime | Non
 
 
 def _equals(column: LiteralString, text: str | None) -> Composed | None:
-    return None if text is None else SQL("{} = {}").format(Identifier(column), Literal(_text(text)))
+    return None if text is None else SQL("{} = {}").format(Identifier(column), Literal(plain(text)))
 
 
 def _filtered(key: GroupKey, text: str) -> Composed:
-    value = Literal(_time(text) if key == "hour" else _text(text))
+    value = Literal(moment(text) if key == "hour" else plain(text))
     return SQL("{} = {}").format(Identifier(COLUMNS[key]), value)
 
 
 def _all(conditions: Sequence[Composable | None]) -> Composable:
     return SQL(" AND ").join([SQL("true"), *(each for each in conditions if each is not None)])
-
-
-def _text(text: str) -> str:
-    if "\0" in text:
-        raise BadQuery("text with a zero byte")
-    return text
-
-
-def _time(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as problem:
-        raise BadQuery("no hour where one is due") from problem
-    if at.tzinfo is None:
-        raise BadQuery("an hour without a time zone")
-    return at
 
 
 def _usage_row(row: DictRow, group_by: Sequence[GroupKey]) -> UsageRow:

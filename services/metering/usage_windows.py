@@ -14,7 +14,6 @@ from contracts.metering import Window
 from services.metering.refusal import BadQuery
 
 WINDOWS_MAX = 10_000
-YEARS = range(1971, 2900)  # of what can be asked for: far from where calendars end
 HOUR = timedelta(hours=1)
 
 
@@ -35,7 +34,7 @@ class Windows:
 def windows(from_at: datetime, to_at: datetime, window: Window, time_zone: str) -> Windows:
     """Those with hours in [from_at, to_at); the first and the last are cut to it.
 
-    Both lie in YEARS. Raises BadQuery for a time zone there is none of, and for too many windows.
+    Both lie in `refusal.YEARS`. Raises BadQuery for a time zone there is none of, and for too many windows.
     """
     zone = zone_of(time_zone)
     bounds = [from_at]
