@@ -1,0 +1,84 @@
+"""A slice of the imports under kills; and the rules about them, each of which bites."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.acceptance.system import System
+from tests.faults.imports.forgeries import FORGERIES, noticed
+from tests.faults.imports.part import Kill, Trial
+
+pytestmark = pytest.mark.timeout(400)  # deadlines are for slow machines
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+OURS = ("services", "shared", "contracts", "tilt")
+IMPORT_ALL = f"""
+import sys
+import tests.faults.imports.rules
+print(*[name for name in sys.modules if name.split(".")[0] in {OURS!r}])
+"""
+KILLS = (
+    Kill(("metering", "metering-2"), 0.3),
+    Kill(("signer-relay", "signer-relay-2"), 0.2),
+    Kill(("nats",), 0.4),
+    Kill(("postgres",), 0.1),
+)
+
+
+@pytest.mark.anyio
+async def test_imports_that_are_killed_in_their_middle_are_exact_in_the_end(replicated: System) -> None:
+    trial = Trial(replicated, Random("slice"))
+
+    await trial.run(iter(KILLS), amount=100)
+
+    assert trial.violations == []
+    assert trial.kills == sum(len(kill.victims) for kill in KILLS)
+    for what in (
+        "events recorded",
+        "events repeated",
+        "events refused",
+        "tickets recorded",
+        "tickets ignored",
+    ):
+        assert trial.counted[what], what
+
+
+@pytest.mark.anyio
+async def test_what_two_clients_push_over_two_edges_at_once_counts_once_and_each_forgery_is_noticed(
+    replicated: System,
+) -> None:
+    trial = Trial(replicated, Random("forgeries"))
+
+    await trial.run(iter(()), amount=0)
+
+    assert trial.violations == []
+    assert trial.found is not None
+    assert trial.counted["events recorded"] < trial.counted["events repeated"] + len(trial.sent.events)
+    assert noticed(trial.sent, trial.found) == dict.fromkeys(FORGERIES, True)
+
+
+def test_there_is_a_forgery_for_each_rule() -> None:
+    assert set(_rules(HERE / "rules.py")) == FORGERIES.keys()
+
+
+def test_the_rules_load_nothing_of_what_they_check() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    assert done.stdout.split() == []
+
+
+def _rules(path: Path) -> Iterator[str]:
+    """The first argument of each call that makes violations."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"Violation", "differences"}:
+            first = node.args[0]
+            if isinstance(first, ast.Constant):
+                yield str(first.value)
