@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
@@ -53,11 +52,8 @@ def _stored(found: Found, kind: str, *, corrected: bool = False) -> int:
 
 def _answer(sent: Sent, answers: Counter[str], *, recorded: bool = False) -> None:
     """Change the answers of one that was to be kept."""
-    key = next(
-        key
-        for key, given in sent.answers.items()
-        if not sent.due(key) and (given["recorded"] or not recorded)
-    )
+    kept = (key for key in sent.answers if not sent.due(key))
+    key = next(key for key in kept if not recorded or sent.answers[key]["recorded"])
     sent.answers[key] = answers
 
 
@@ -135,9 +131,7 @@ FORGERIES: dict[str, Forge] = {
     "does not catch up": lambda _, found: setattr(found.books, "metered_to", 0),
     "dead letter": lambda _, found: found.books.dead_letters.append("metering 1 1 not as the contract says"),
     "signed payments": lambda _, found: _lose_released(found),
-    "usage as it is told": lambda _, found: found.told.update(
-        dict.fromkeys(list(found.told)[:1], Fraction(1, 3))
-    ),
+    "usage as it is told": lambda _, found: _one_more(found.told),
     "cost as it is told": lambda _, found: _one_more(found.told_cost),
     "spend in quota": lambda _, found: _one_more(found.spent),
     "table is not its rebuild": lambda _, found: found.differing.append("meter_hourly"),

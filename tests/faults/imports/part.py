@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -20,15 +20,16 @@ from typing import Any
 
 import aiohttp
 
-from tests.acceptance.system import Account, System, until
+from tests.acceptance.system import System, until
 from tests.faults.checker.checker import Checker
 from tests.faults.imports import asked
 from tests.faults.imports.feeds import USERS, Customer, EventFeed, Feed, TicketFeed
 from tests.faults.imports.importers import Command, Importer, Notes, Pusher
+from tests.faults.imports.payers import paying
 from tests.faults.imports.rows import read_rows
 from tests.faults.imports.rules import Found, violations
 from tests.faults.imports.sent import METERS, RUN, Sent
-from tests.faults.kills.load import Load, load
+from tests.faults.kills.load import Load
 from tests.faults.kills.world import OPTIONS, SteppedWorld
 from tests.faults.part import Findings
 from tests.faults.world import running_world
@@ -37,10 +38,12 @@ from tilt.world import World
 UNIT = "kills"
 AMOUNT = 40
 KILLS_A_WORLD = 20
-PAYING = 6  # clients
+ACCOUNTS = 3
+LIMIT_WEI = 10**18  # nobody may be refused
 PAUSE_SECONDS = (0.2, 1.5)  # before the next kill, once all were served after the one before
 RESTART_SECONDS, SERVED_SECONDS, FINISH_SECONDS, SETTLE_SECONDS = 60, 120, 180, 90
 HOUR_SECONDS = 3600
+PUSHED, FROM_FILE = "pushed", "file"  # sources of events
 
 
 @dataclass(frozen=True)
@@ -101,17 +104,20 @@ class Trial:
         """Kill so often, or until no kill is left; then all that was begun is finished and must add up."""
         await _define_meters(self._system)
         with tempfile.TemporaryDirectory() as directory:
-            async with load(self._system, self._random, steady=PAYING, refusable=0) as paying:
-                customers = await _customers(self._system, paying)
-                async with self._importing(customers, Path(directory)) as importers:
-                    for kill in kills:
-                        await self._kill(kill, importers, paying)
-                        if self.kills >= amount or self.violations:
-                            break
-        self.violations += [*self.notes.problems, *paying.problems()]
+            customers = [await _open_customer(self._system) for _ in range(ACCOUNTS)]
+            accounts = [customer.account for customer in customers]
+            async with (
+                paying(self._system, accounts, self._random) as payers,
+                self._importing(customers, Path(directory)) as importers,
+            ):
+                for kill in kills:
+                    await self._kill(kill, importers, payers)
+                    if self.kills >= amount or self.violations:
+                        break
+        self.violations += [*self.notes.problems, *payers.problems()]
         self.counted += self.notes.counted
-        self.counted["payments received"] += len(paying.held.receipts)
-        await self._check(paying, {customer.account.account_id for customer in customers})
+        self.counted["payments received"] += len(payers.held.receipts)
+        await self._check(payers)
 
     @asynccontextmanager
     async def _importing(
@@ -141,7 +147,7 @@ class Trial:
 
     def _feeds(self, customers: Sequence[Customer]) -> list[Feed[Any]]:
         world = self._system.world
-        events = EventFeed(customers, self._seeded(), self.sent, source="pushed", admin_key=world.admin_key)
+        events = EventFeed(customers, self._seeded(), self.sent, source=PUSHED, admin_key=world.admin_key)
         tickets = TicketFeed(customers, self._seeded(), self.sent, hook_secret=world.hook_secret)
         return [events, tickets]
 
@@ -150,7 +156,7 @@ class Trial:
     ) -> list[tuple[Command[Any], Feed[Any]]]:
         world, one = self._system.world, customers[:1]
         events = EventFeed(
-            one, self._seeded(), self.sent, source="file", admin_key=world.admin_key, all_good=True
+            one, self._seeded(), self.sent, source=FROM_FILE, admin_key=world.admin_key, all_good=True
         )
         tickets = TicketFeed(
             customers, self._seeded(), self.sent, hook_secret=world.hook_secret, all_good=True
@@ -167,19 +173,20 @@ class Trial:
 
     # Killing
 
-    async def _kill(self, kill: Kill, importers: Sequence[Importer], paying: Load) -> None:
+    async def _kill(self, kill: Kill, importers: Sequence[Importer], payers: Load) -> None:
         began = time.monotonic()
         await asyncio.sleep(kill.after_seconds)
         try:
             pids = {name: await self._pid(name, {None}) for name in kill.victims}
             for name, pid in pids.items():
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # who loses a lease ends by itself
+                    os.kill(pid, signal.SIGKILL)
                 self.kills += 1
                 self.counted[f"killed {name}{' beside others' if len(pids) > 1 else ''}"] += 1
             for name, pid in pids.items():
                 await self._pid(name, {None, pid})
             await self._until_served(importers, f"after {kill}")
-            await paying.until_served(seconds=SERVED_SECONDS)
+            await payers.until_served(seconds=SERVED_SECONDS)
         except AssertionError as problem:
             self.violations.append(f"after {kill}: {problem}")
         sys.stderr.write(f"  {time.monotonic() - began:5.1f} s  {kill}\n")
@@ -204,12 +211,13 @@ class Trial:
 
     # Checking
 
-    async def _check(self, paying: Load, account_ids: set[str]) -> None:
+    async def _check(self, payers: Load) -> None:
         """Once the readers of all logs are at their end, everything; what is late is a violation."""
-        evidence = await paying.evidence(orchestrator=False)
+        evidence, account_ids = await payers.evidence(orchestrator=False), payers.account_ids
         dsn = self._system.world.dsn()
-        checker = Checker(dsn)
-        books, _ = await asyncio.to_thread(checker.check_settled, evidence, seconds=SETTLE_SECONDS)
+        settled = Checker(dsn).check_settled
+        books, broken = await asyncio.to_thread(settled, evidence, seconds=SETTLE_SECONDS)
+        self.violations += [str(one) for one in broken]
         rows = await asyncio.to_thread(read_rows, dsn, account_ids)
         found = self.found = Found(account_ids, rows, books, evidence)
         for account_id in account_ids:
@@ -240,14 +248,8 @@ async def _define_meters(system: System) -> None:
         assert answer.status == 200, answer
 
 
-async def _customers(system: System, paying: Load) -> list[Customer]:
-    """Those who pay import as well, so that both come to the same hours."""
-    accounts: dict[str, Account] = {}
-    for client in paying.clients:
-        accounts[client.customer.account.account_id] = client.customer.account
-    found = []
-    for account_id, account in accounts.items():
-        body = {"user_id": USERS[0]}
-        answer = await system.call("POST", f"/v1/accounts/{account_id}/keys", body=body)
-        found.append(Customer(account, answer.json["api_key"]))
-    return found
+async def _open_customer(system: System) -> Customer:
+    account = await system.open_account(LIMIT_WEI)
+    path = f"/v1/accounts/{account.account_id}/keys"
+    answer = await system.call("POST", path, body={"user_id": USERS[0]})
+    return Customer(account, answer.json["api_key"])

@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.system import System
 from tests.faults.imports.forgeries import FORGERIES, noticed
-from tests.faults.imports.part import Kill, Trial
+from tests.faults.imports.part import PUSHED, Kill, Trial
 
 pytestmark = pytest.mark.timeout(400)  # deadlines are for slow machines
 
@@ -23,6 +23,10 @@ import sys
 import tests.faults.imports.rules
 print(*[name for name in sys.modules if name.split(".")[0] in {OURS!r}])
 """
+COUNTED = (
+    *("events recorded", "events repeated", "events refused", "tickets recorded", "tickets repeated"),
+    *("tickets ignored", "tickets refused", "files imported by the command", "payments received"),
+)
 KILLS = (
     Kill(("metering", "metering-2"), 0.3),
     Kill(("signer-relay", "signer-relay-2"), 0.2),
@@ -39,14 +43,7 @@ async def test_imports_that_are_killed_in_their_middle_are_exact_in_the_end(repl
 
     assert trial.violations == []
     assert trial.kills == sum(len(kill.victims) for kill in KILLS)
-    for what in (
-        "events recorded",
-        "events repeated",
-        "events refused",
-        "tickets recorded",
-        "tickets ignored",
-    ):
-        assert trial.counted[what], what
+    assert min(trial.counted[what] for what in COUNTED) > 0
 
 
 @pytest.mark.anyio
@@ -59,7 +56,8 @@ async def test_what_two_clients_push_over_two_edges_at_once_counts_once_and_each
 
     assert trial.violations == []
     assert trial.found is not None
-    assert trial.counted["events recorded"] < trial.counted["events repeated"] + len(trial.sent.events)
+    pushed = [key for key, event in trial.sent.events.items() if event.source == PUSHED]
+    assert min(trial.sent.answers[key].total() for key in pushed) >= len(replicated.world.public_urls)
     assert noticed(trial.sent, trial.found) == dict.fromkeys(FORGERIES, True)
 
 
