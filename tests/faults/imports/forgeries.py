@@ -28,7 +28,8 @@ def noticed(sent: Sent, found: Found) -> dict[str, bool]:
 
 def _rules_broken(forge: Forge, sent: Sent, found: Found) -> set[str]:
     forged_sent, forged = _copied(sent), _copied(found)
-    forged.rows, forged.books, forged.evidence = map(_copied, (found.rows, found.books, found.evidence))
+    forged.rows, forged.books = _copied(found.rows), _copied(found.books)
+    forged.evidence = _copied(found.evidence)
     forge(forged_sent, forged)
     return {violation.rule for violation in violations(forged_sent, forged)}
 

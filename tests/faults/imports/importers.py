@@ -53,7 +53,7 @@ class Pusher[Item: (Event, Ticket)]:
         self.answered = 0
         self._system = system
         self._url = edge_url + feed.PATH
-        self._feed = feed
+        self._feed: Feed[Item] = feed
         self._notes = notes
 
     def __str__(self) -> str:
@@ -97,7 +97,7 @@ class Command[Item: (Event, Ticket)]:
     ) -> None:
         self.answered = 0
         self._words = words
-        self._feed = feed
+        self._feed: Feed[Item] = feed
         self._notes = notes
         self._path = path
         self._environment = {

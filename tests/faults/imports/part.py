@@ -130,7 +130,8 @@ class Trial:
             for feed in feeds
             for url in self._system.world.public_urls
         ]
-        tasks = [asyncio.create_task(each.run()) for each in (*pushers, *(made for made, _ in commands))]
+        importers: list[Importer] = [*pushers, *(command for command, _ in commands)]
+        tasks = [asyncio.create_task(each.run()) for each in importers]
         try:
             await self._until_served(pushers, "before all kills")
             yield list(pushers)
