@@ -16,7 +16,7 @@ from services.metering.domain.usage import whole_wei
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """A meter that adds up. `counts` is not zero where a row says anything of it.
+    """A meter that adds up. A row says nothing of it where `counts` and `numerator` are zero.
 
     `places` after the decimal point; None: as many as there are.
     """

@@ -148,7 +148,7 @@ class _Query:
             denominator=SQL(meter.denominator),
             late=SQL(meter.late),
             counts=SQL(meter.counts),
-            rest=self._rest(SQL("HAVING sum(counts) <> 0")),
+            rest=self._rest(SQL("HAVING sum(counts) <> 0 OR sum(numerator) <> 0")),
         )
 
     def row(self, row: DictRow) -> MeterRow:
@@ -213,9 +213,16 @@ def _narrow(asked: QueryMeter, meter: Meter) -> list[Composable]:
         conditions.append(SQL("hour >= {}").format(Literal(asked.from_at)))
     if asked.to_at is not None:
         conditions.append(SQL("hour < {}").format(Literal(asked.to_at)))
-    if isinstance(meter, Sum):
-        conditions.append(SQL("{} <> 0").format(SQL(meter.counts)))
+    conditions.append(_says_something(meter))
     return conditions
+
+
+def _says_something(meter: Meter) -> Composable:
+    """Rows of what was taken back again stay, and say nothing."""
+    if isinstance(meter, Distinct):
+        return SQL("records <> 0")
+    # A record that was replaced in a closed hour leaves an amount, and no record more or less.
+    return SQL("({} <> 0 OR {} <> 0)").format(SQL(meter.counts), SQL(meter.numerator))
 
 
 def _check(asked: QueryMeter, meter: Meter) -> None:
