@@ -9,13 +9,15 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import aiohttp
 import psycopg
 import structlog
 
@@ -106,12 +108,17 @@ async def measure(world: World, supervisor: Supervisor) -> None:
     say("fresh_sessions_per_second", statistics.median(run["per_second"] for run in fresh), "1/s")
     await settle(world)
     latency = {"clients": 2 * CLIENTS, "seconds": OPEN_SECONDS, "warm_up_seconds": 1.0, "rate": OPEN_RATE}
-    opened = [await load("open", **latency) for _ in range(RUNS)]
-    say("payment_p50_ms", statistics.median(run["p50_ms"] for run in opened), "ms")
-    say("payment_p99_ms", statistics.median(run["p99_ms"] for run in opened), "ms")
+    opened, beside = list[dict[str, Any]](), list[dict[str, Any]]()
+    for _ in range(RUNS):
+        opened.append(await load("open", **latency))
+        async with reading(world):
+            beside.append(await load("open", **latency))
+    for name, runs in {"payment": opened, "payment_beside_reader": beside}.items():
+        for share in ("p50_ms", "p99_ms"):
+            say(f"{name}_{share}", statistics.median(run[share] for run in runs), "ms")
     one = Task(kind="warm", url=world.public_url, api_keys=keys, **{**chain, **closed})
     say("stop_to_refusal_ms", await stop_latency(one, world) * 1000, "ms")
-    for run in [*warm, *fresh, *opened]:
+    for run in [*warm, *fresh, *opened, *beside]:
         if set(run["statuses"]) - {"200", "480"}:
             write({"name": "unexpected_statuses", "value": run["statuses"]})
 
@@ -171,6 +178,28 @@ def say_grants(grants: Histogram, answers: Histogram) -> None:
     say("grant_p50_ms", grants.quantile(0.5) * 1000, "ms")
     say("grant_p99_ms", grants.quantile(0.99) * 1000, "ms")
     say("grant_share_of_payment", grants.sum / answers.sum, "1")
+
+
+@asynccontextmanager
+async def reading(world: World) -> AsyncIterator[None]:
+    """Meanwhile somebody reads the whole log over HTTP, again and again, as fast as it comes."""
+    task = asyncio.create_task(_read_log(world))
+    yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _read_log(world: World) -> None:
+    headers = {"Authorization": f"Bearer {world.admin_key}"}
+    async with aiohttp.ClientSession(world.public_url, headers=headers) as http:
+        while True:
+            page: dict[str, Any] = {"at_end": False}
+            while not page["at_end"]:
+                params = {"limit": "500", **({"after": page["next"]} if "next" in page else {})}
+                async with http.get("/v1/events", params=params) as answer:
+                    answer.raise_for_status()
+                    page = await answer.json()
 
 
 async def stop_latency(task: Task, world: World) -> float:

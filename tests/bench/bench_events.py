@@ -4,10 +4,11 @@ python -m tests.bench.bench_events [events]
 
 A batch is answered once its records, keys and sums are committed, so the rate of answers is the rate of
 queryable usage. Client, edge, metering and PostgreSQL share the machine: the CPU of each by event says
-what bounds the rate.
+what bounds the rate. Queries are asked over HTTP one after the other, by an account or the house.
 """
 
 import asyncio
+import statistics
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ import aiohttp
 import structlog
 
 from services.metering.replay import replay
-from tests.bench.bench import open_account, write
+from tests.bench.bench import account_name, open_account, write
 from tests.bench.processes import cpu_seconds
 from tilt.api import call
 from tilt.run import start
@@ -38,6 +39,17 @@ METERS: dict[str, dict[str, Any]] = {
     "busy": {"aggregation": "time", "value": "seconds", "group_by": ["model"]},
     "models": {"aggregation": "unique", "value": "model"},
 }
+QUERIES = {
+    "account, day": "tokens",
+    "account, day by hours": "tokens&window=hour",
+    "account, day by hours and model": "tokens&window=hour&group_by=model",
+    "account, day by user": "tokens&group_by=user",
+    "account, day by user and region": "tokens&group_by=user&group_by=region",
+    "account, day, models there were by hours": "models&window=hour",
+    "house, day by account": "tokens&group_by=account",
+    "house, day by hours and model": "busy&window=hour&group_by=model",
+}
+TIMES = 200
 HEADERS = {"Content-Type": "application/cloudevents-batch+json"}
 
 
@@ -78,6 +90,24 @@ async def push(world: World, keys: list[str], events: int) -> Counter[str]:
     return statuses
 
 
+async def ask(world: World, keys: list[str]) -> None:
+    """Ask each query many times; each account has its turn."""
+    async with aiohttp.ClientSession(world.public_url) as http:
+        for kind, query in QUERIES.items():
+            taken = list[float]()
+            for number in range(TIMES):
+                account = account_name(number % ACCOUNTS)
+                key = keys[number % ACCOUNTS] if kind.startswith("account") else world.admin_key
+                path = f"/v1/accounts/{account}/usage" if kind.startswith("account") else "/v1/usage"
+                headers = {"Authorization": f"Bearer {key}"}
+                began = time.perf_counter()
+                async with http.get(f"{path}?meter={query}", headers=headers) as answer:
+                    rows = (await answer.json())["usage"]
+                taken.append(1000 * (time.perf_counter() - began))
+            p50, p99 = (statistics.quantiles(taken, n=100)[share - 1] for share in (50, 99))
+            write({"bench": kind, "rows": len(rows), "p50_ms": round(p50, 1), "p99_ms": round(p99, 1)})
+
+
 async def measure(world: World, supervisor: Supervisor, events: int) -> None:
     keys = [await open_account(world, number) for number in range(ACCOUNTS)]
     for name, told in METERS.items():
@@ -96,6 +126,7 @@ async def measure(world: World, supervisor: Supervisor, events: int) -> None:
             "cpu_us_per_event": {"client": round(client / events * 1e6, 1), **cpu},
         }
     )
+    await ask(world, keys)
     for action in (replay.verify, replay.rebuild):
         report = await asyncio.to_thread(action, world.dsn("metering"), lambda _: None)
         rate = round(events / report.seconds)
