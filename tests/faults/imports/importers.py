@@ -15,7 +15,7 @@ import aiohttp
 
 from tests.acceptance.system import System
 from tests.faults.imports.feeds import Batch, Feed
-from tests.faults.imports.sent import Event, Sent, Ticket
+from tests.faults.imports.sent import GOOD, Event, Sent, Ticket
 
 RETRY_SECONDS = 0.2
 PAUSE_SECONDS = 0.3  # between two batches
@@ -24,7 +24,6 @@ FILE_PAUSE_SECONDS = 1.0
 COMMAND_SECONDS, COMMAND_TIMEOUT_SECONDS = 60, 3
 COULD_NOT = 2
 INHERITED = ("PATH", "HOME", "LANG", "PYTHONPATH")
-KEPT = {"recorded", "repeated"}
 
 
 @dataclass
@@ -158,5 +157,5 @@ class Command[Item: (Event, Ticket)]:
         for item in items:
             self._notes.sent.answered(item.key, self._notes.sent.due(item.key) or "repeated")
         self._notes.counted["files imported by the command"] += 1
-        for status in KEPT:
+        for status in GOOD:
             self._notes.counted[f"{items[0].key[0]}s {status}, by the command"] += totals[status]

@@ -240,7 +240,14 @@ class Trial:
         self.violations += [str(one) for one in violations(self.sent, found)]
         self.counted["events sent"] += len(self.sent.events)
         self.counted["tickets sent"] += len(self.sent.tickets)
+        self.counted["recorded, but the answer was lost"] += self._unanswered()
         self.counted["rows of hours compared"] += len(rows.hours) + len(rows.values) + len(rows.paid_hours)
+
+    def _unanswered(self) -> int:
+        """How many were pushed that nobody was told of as recorded: it died between commit and answer."""
+        pushed = [key for key, event in self.sent.events.items() if event.source == PUSHED]
+        answers = [self.sent.answers.get(key, Counter()) for key in pushed]
+        return sum(answer["repeated"] > 0 and not answer["recorded"] for answer in answers)
 
 
 async def _define_meters(system: System) -> None:

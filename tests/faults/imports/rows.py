@@ -95,9 +95,9 @@ def event_key(key: Key) -> UUID:
 
 
 def ticket_key(key: Key) -> UUID:
-    """Of a ticket whose gateway tells no name."""
-    _, account_id, event_id = key
-    return uuid5(NAMESPACE_URL, f"/accounts/{account_id}/signed-tickets/{event_id}/")
+    """What a signed ticket is known by."""
+    _, account_id, event_id, gateway = key
+    return uuid5(NAMESPACE_URL, f"/accounts/{account_id}/signed-tickets/{event_id}/{gateway}")
 
 
 def _log(cursor: psycopg.Cursor[Any], topic: str) -> Iterator[tuple[UUID, dict[str, Any]]]:
@@ -133,7 +133,7 @@ def _tickets(cursor: psycopg.Cursor[Any]) -> Iterator[Stored]:
             account_id, user_id, session_id, job_type, app, recipient, *_ = usage["who"][who]
             at_ms = (usage["at"] + at) // US_OF_MS
             said = (user_id, session_id, sequence, job_type, app, recipient, at_ms, tickets, int(cost), units)
-            yield Stored(("ticket", account_id, event_id, *filter(None, [gateway])), said, (batch, place))
+            yield Stored(("ticket", account_id, event_id, gateway), said, (batch, place))
 
 
 def _read_meters(cursor: psycopg.Cursor[Any], rows: Rows, ours: list[str]) -> None:

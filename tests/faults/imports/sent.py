@@ -69,7 +69,7 @@ class Ticket:
 
     @property
     def key(self) -> Key:
-        return "ticket", self.account_id, self.event_id
+        return "ticket", self.account_id, self.event_id, ""  # the gateway, which tells no name
 
 
 @dataclass

@@ -32,8 +32,7 @@ COUNTED = (
     *("tickets ignored", "tickets refused", "files imported by the command", "payments received"),
 )
 KILLS = (
-    Kill(("metering", "metering-2"), 0.2),
-    Kill(("signer-relay", "signer-relay-2"), 0.1),
+    Kill(("metering", "metering-2", "signer-relay", "signer-relay-2"), 0.2),
     Kill(("nats",), 0.2),
     Kill(("postgres",), 0.1),
 )
