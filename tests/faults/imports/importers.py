@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.faults.imports.sent import GOOD, Event, Sent, Ticket
 RETRY_SECONDS = 0.2
 PAUSE_SECONDS = 0.3  # between two batches
 FILE_BATCHES = 12  # more than the command sends at once
-FILE_PAUSE_SECONDS = 1.0
+FILE_PAUSE_SECONDS, FILE_RETRY_SECONDS = 2.0, 1.0
 COMMAND_SECONDS, COMMAND_TIMEOUT_SECONDS = 60, 3
 COULD_NOT = 2
 INHERITED = ("PATH", "HOME", "LANG", "PYTHONPATH")
@@ -28,11 +29,27 @@ INHERITED = ("PATH", "HOME", "LANG", "PYTHONPATH")
 
 @dataclass
 class Notes:
-    """What all importers of a run saw; `problems` are what they may not be answered."""
+    """What all importers of a run saw; `problems` are what they may not be answered.
+
+    `asked` is set while somebody waits for an answer.
+    """
 
     sent: Sent
     counted: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    _asking: int = 0
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        self._asking += 1
+        self.asked.set()
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self.asked.clear()
 
 
 class Importer(Protocol):
@@ -69,7 +86,8 @@ class Pusher[Item: (Event, Ticket)]:
         url = self._url + batch.query
         while True:
             try:
-                answer = await self._system.send("POST", url, data=batch.body, headers=batch.headers)
+                with self._notes.asking():
+                    answer = await self._system.send("POST", url, data=batch.body, headers=batch.headers)
             except (aiohttp.ClientError, OSError):
                 self._notes.counted["batches without an answer"] += 1
             else:
@@ -131,7 +149,7 @@ class Command[Item: (Event, Ticket)]:
                 self._notes.problems.append(f"{self} ended with {status}: {err[-600:]}")
                 return None
             self._notes.counted["commands cut off"] += 1
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(FILE_RETRY_SECONDS)
 
     async def _say(self) -> tuple[int | None, str, str]:
         process = await asyncio.create_subprocess_exec(

@@ -41,6 +41,7 @@ KILLS_A_WORLD = 20
 ACCOUNTS = 3
 LIMIT_WEI = 10**18  # nobody may be refused
 PAUSE_SECONDS = (0.2, 1.5)  # before the next kill, once all were served after the one before
+INTO_SECONDS = (0.0, 0.06)  # about as long as a batch takes to be answered
 RESTART_SECONDS, SERVED_SECONDS, FINISH_SECONDS, SETTLE_SECONDS = 60, 120, 180, 90
 HOUR_SECONDS = 3600
 PUSHED, FROM_FILE = "pushed", "file"  # sources of events
@@ -48,10 +49,11 @@ PUSHED, FROM_FILE = "pushed", "file"  # sources of events
 
 @dataclass(frozen=True)
 class Kill:
-    """All of these at the same moment."""
+    """All of these at the same moment: so long after a batch was sent, after a while."""
 
     victims: tuple[str, ...]
     after_seconds: float
+    into_seconds: float
 
     def __str__(self) -> str:
         return " and ".join(self.victims)
@@ -65,7 +67,7 @@ def deck(world: World, random: Random) -> Iterator[Kill]:
     while True:
         random.shuffle(groups)
         for group in groups:
-            yield Kill(tuple(group), random.uniform(*PAUSE_SECONDS))
+            yield Kill(tuple(group), random.uniform(*PAUSE_SECONDS), random.uniform(*INTO_SECONDS))
 
 
 def run(seed: int, amount: int) -> Iterator[Findings]:
@@ -178,6 +180,8 @@ class Trial:
         began = time.monotonic()
         await asyncio.sleep(kill.after_seconds)
         try:
+            await asyncio.wait_for(self.notes.asked.wait(), SERVED_SECONDS)
+            await asyncio.sleep(kill.into_seconds)
             pids = {name: await self._pid(name, {None}) for name in kill.victims}
             for name, pid in pids.items():
                 with suppress(ProcessLookupError):  # who loses a lease ends by itself
@@ -188,8 +192,8 @@ class Trial:
                 await self._pid(name, {None, pid})
             await self._until_served(importers, f"after {kill}")
             await payers.until_served(seconds=SERVED_SECONDS)
-        except AssertionError as problem:
-            self.violations.append(f"after {kill}: {problem}")
+        except (AssertionError, TimeoutError) as problem:
+            self.violations.append(f"after {kill}: {problem!r}")
         sys.stderr.write(f"  {time.monotonic() - began:5.1f} s  {kill}\n")
 
     async def _pid(self, name: str, other_than: set[int | None]) -> int:
