@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from tests.acceptance.system import Account
-from tests.faults.imports.sent import APP, HOUR_MS, HOUR_US, NOTE, RUN, Event, Sent, Ticket, Value
+from tests.faults.imports.sent import APP, HOUR_MS, HOUR_US, NOTE, RUN, Event, Key, Sent, Ticket, Value
 from tests.told_tickets import event as written
 
 USERS = ("ann", "bob")
@@ -23,6 +23,7 @@ CALLERS = 40
 LATE_HOURS = (3, 30)
 TOO_OLD_US = 40 * 24 * HOUR_US
 BATCH = (20, 90)
+EVENTS, LINES = "application/cloudevents-batch+json", "application/x-ndjson"
 JOB_TYPES = {"live-video-to-video": "lv2v", "live": "live", "fixed": "fixed", "": ""}
 RECIPIENTS = ("0x00000000000000000000000000000000000000ab", "0x00000000000000000000000000000000000000cd")
 SESSIONS_OPEN = 6
@@ -37,14 +38,26 @@ class Customer:
 
 
 @dataclass(frozen=True)
-class Batch[Item]:
+class Batch[Item: (Event, Ticket)]:
     """`headers` are the credential, `query` names the account where an administrator sends."""
 
     items: Sequence[Item]
     lines: Sequence[str]  # each item in JSON
-    body: bytes
     headers: Mapping[str, str]
     query: str = ""
+
+    @property
+    def body(self) -> bytes:
+        is_lines = self.headers["Content-Type"] == LINES
+        return ("\n".join(self.lines) if is_lines else f"[{','.join(self.lines)}]").encode()
+
+    def shuffled(self, random: Random) -> "Batch[Item]":
+        """In another order, that means the same: what is about one record stays as it is."""
+        places: dict[Key, list[int]] = {}
+        for place, item in enumerate(self.items):
+            places.setdefault(item.about, []).append(place)
+        order = [place for same in random.sample([*places.values()], len(places)) for place in same]
+        return replace(self, items=[self.items[at] for at in order], lines=[self.lines[at] for at in order])
 
 
 class Feed[Item: (Event, Ticket)]:
@@ -121,8 +134,7 @@ class EventFeed(Feed[Event]):
         for _ in range(self.random.randint(*BATCH)):
             items.append(self._item(account_id, user_id, items))
         lines = [text_of(item) for item in items]
-        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/cloudevents-batch+json"}
-        return Batch(items, lines, f"[{','.join(lines)}]".encode(), headers, query)
+        return Batch(items, lines, {"Authorization": f"Bearer {key}", "Content-Type": EVENTS}, query)
 
     def _item(self, account_id: str, user_id: str, items: Sequence[Event]) -> Event:
         """A record, something about one that was sent before, or what has to be refused."""
@@ -208,8 +220,7 @@ class TicketFeed(Feed[Ticket]):
         lines = [json.dumps(self._said[item]) for item in items]
         self._said.clear()
         key = own.api_key if by_account else self._hook_secret
-        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/x-ndjson"}
-        return Batch(items, lines, "\n".join(lines).encode(), headers)
+        return Batch(items, lines, {"Authorization": f"Bearer {key}", "Content-Type": LINES})
 
     def _item(self, account_id: str, items: Sequence[Ticket]) -> Ticket:
         chance = self.random.random()

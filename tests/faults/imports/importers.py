@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import Any, Protocol
 
 import aiohttp
@@ -63,13 +64,24 @@ class Importer(Protocol):
 
 
 class Pusher[Item: (Event, Ticket)]:
-    """Reads a feed from its begin, and pushes it to one edge."""
+    """Pushes a feed to one edge: each batch when all clients are `there`, in an order of its own."""
 
-    def __init__(self, system: System, edge_url: str, feed: Feed[Item], notes: Notes) -> None:
+    def __init__(
+        self,
+        system: System,
+        edge_url: str,
+        feed: Feed[Item],
+        notes: Notes,
+        *,
+        there: asyncio.Barrier,
+        random: Random,
+    ) -> None:
         self.answered = 0
         self._system = system
         self._url = edge_url + feed.PATH
         self._feed: Feed[Item] = feed
+        self._there = there
+        self._random = random
         self._notes = notes
 
     def __str__(self) -> str:
@@ -77,7 +89,8 @@ class Pusher[Item: (Event, Ticket)]:
 
     async def run(self) -> None:
         while (batch := self._feed.batch(self.answered)) is not None:
-            await self._push(batch)
+            await self._there.wait()
+            await self._push(batch.shuffled(self._random))
             self.answered += 1
             self._notes.counted["batches answered"] += 1
             await asyncio.sleep(PAUSE_SECONDS)

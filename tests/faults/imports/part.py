@@ -127,10 +127,12 @@ class Trial:
     ) -> AsyncIterator[list[Importer]]:
         """Import until it is left, then to the end of what was begun; yields those who go on visibly."""
         feeds, commands = self._feeds(customers), self._commands(customers, directory)
+        urls = self._system.world.public_urls
+        together = [(feed, asyncio.Barrier(len(urls))) for feed in feeds]
         pushers = [
-            Pusher(self._system, url, feed, self.notes)
-            for feed in feeds
-            for url in self._system.world.public_urls
+            Pusher(self._system, url, feed, self.notes, there=there, random=self._seeded())
+            for feed, there in together
+            for url in urls
         ]
         importers: list[Importer] = [*pushers, *(command for command, _ in commands)]
         tasks = [asyncio.create_task(each.run()) for each in importers]

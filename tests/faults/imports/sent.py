@@ -49,6 +49,11 @@ class Event:
     def key(self) -> Key:
         return "event", self.account_id, self.source, self.event_id
 
+    @property
+    def about(self) -> Key:
+        """Whatever has the same is sent in this order."""
+        return "event", self.account_id, self.source, self.corrects or self.event_id
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
@@ -70,6 +75,10 @@ class Ticket:
     @property
     def key(self) -> Key:
         return "ticket", self.account_id, self.event_id, ""  # the gateway, which tells no name
+
+    @property
+    def about(self) -> Key:
+        return self.key
 
 
 @dataclass
