@@ -67,7 +67,7 @@ class MeterQueries:
     def _rows(self, connection: Connection[DictRow], asked: QueryMeter, meter: Meter) -> list[MeterRow]:
         source: Composable = self._table(meter)
         if asked.as_of is not None:
-            source = self._as_of.source(connection, meter.table, asked.as_of)
+            source = self._as_of.source(connection, asked.meter, meter.table, asked.as_of)
         found = self._windows(connection, asked, meter, source)
         if asked.window and found is None:
             return []
@@ -239,8 +239,6 @@ def _check(asked: QueryMeter, meter: Meter) -> None:
         raise BadQuery("group_by names a key twice")
     if asked.after and len(asked.after) != len(asked.group_by) + bool(asked.window):
         raise BadQuery("after is not a row of this query")
-    if asked.as_of is not None and meter.table not in AsOf.TABLES:
-        raise BadQuery(f"as_of: {asked.meter} is known as it is now only")
 
 
 def _closed_hours(found: Sequence[datetime | Sequence[str] | None] | None) -> set[datetime]:

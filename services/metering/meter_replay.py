@@ -9,14 +9,14 @@ from psycopg.sql import Identifier
 from services.metering.domain.counting import Counted
 from services.metering.domain.meters import Counting, Meters
 from services.metering.domain.usage_events import UsageEventBatch, counted
-from services.metering.meter_tables import MeterTables
+from services.metering.meter_tables import HOURS_KEY, VALUES_KEY, MeterTables
 from shared.folding import DomainEvent, Events
 from shared.table_copies import Table
 
 METER_TABLES = [
     Table("meters", ("name",)),
-    Table("meter_hourly", ("account_id", "meter", "hour", "of_hour", "user_id", "groups")),
-    Table("meter_values", ("account_id", "meter", "hour", "of_hour", "user_id", "groups", "value")),
+    Table("meter_hourly", HOURS_KEY),
+    Table("meter_values", VALUES_KEY),
     Table("event_keys", ("key",)),
     Table("event_corrections", ("key", "number")),
 ]

@@ -22,6 +22,10 @@ from services.metering.domain.usage import HOUR_MICROSECONDS, moment
 from services.metering.domain.usage_events import UsageEventBatch, corrections_of, key_of
 
 TABLES = ("meters", "meter_hourly", "meter_values", "event_keys", "event_corrections")
+HOURS_KEY = ("account_id", "meter", "hour", "of_hour", "user_id", "groups")
+HOURS_SUMS = ("records", "late", "amount")
+VALUES_KEY = (*HOURS_KEY, "value")
+VALUES_SUMS = ("records",)
 
 # A user or group that is not told is the empty text, so that keys have no nulls in them.
 CREATE_METER_TABLES = """
@@ -116,9 +120,17 @@ class MeterTables:
             self._add_corrections,
             sorted(row for batch, _ in stored for row in _correction_rows(batch)),
         )
-        ordered = sorted(_by_account(stored).items())
-        _insert(cursor, self._add_hours, [row for account in ordered for row in _hour_rows(*account)])
-        _insert(cursor, self._add_values, [row for account in ordered for row in _value_rows(*account)])
+        by_account = added_up((batch.account_id, rows) for batch, rows in stored)
+        self.add_hours(cursor, by_account)
+        self.add_values(cursor, by_account)
+
+    def add_hours(self, cursor: Cursor[DictRow], by_account: Mapping[str, Counted]) -> None:
+        rows = (row for account in sorted(by_account.items()) for row in _hour_rows(*account))
+        _insert(cursor, self._add_hours, list(rows))
+
+    def add_values(self, cursor: Cursor[DictRow], by_account: Mapping[str, Counted]) -> None:
+        rows = (row for account in sorted(by_account.items()) for row in _value_rows(*account))
+        _insert(cursor, self._add_values, list(rows))
 
 
 class EventPlaces:
@@ -156,6 +168,14 @@ def tables_of(schema: str) -> MeterTables:
     return MeterTables({table: Identifier(schema, table) for table in TABLES})
 
 
+def added_up(counted: Iterable[tuple[str, Counted]]) -> dict[str, Counted]:
+    """By account, because one statement must not change a row twice."""
+    by_account: dict[str, Counted] = {}
+    for account_id, rows in counted:
+        by_account.setdefault(account_id, Counted(0)).merge(rows)
+    return by_account
+
+
 def _key_rows(batch: UsageEventBatch.Recorded) -> Iterable[tuple[UUID, UUID, int]]:
     usage, texts = batch.usage, batch.usage["texts"]
     told = [(texts[source], event_id) for source, event_id, *_ in usage["records"]]
@@ -168,14 +188,6 @@ def _correction_rows(batch: UsageEventBatch.Recorded) -> Iterable[tuple[UUID, in
     first = len(batch.usage["records"])
     for index, each in enumerate(corrections_of(batch), first):
         yield key_of(batch.account_id, each.source, each.corrects), each.number, batch.originator_id, index
-
-
-def _by_account(stored: Iterable[tuple[UsageEventBatch.Recorded, Counted]]) -> dict[str, Counted]:
-    """Sum up: one statement must not change a row twice."""
-    by_account: dict[str, Counted] = {}
-    for batch, rows in stored:
-        by_account.setdefault(batch.account_id, Counted(0)).merge(rows)
-    return by_account
 
 
 def _hour_rows(account_id: str, rows: Counted) -> Iterable[tuple[object, ...]]:

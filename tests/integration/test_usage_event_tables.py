@@ -3,120 +3,39 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg.sql import Identifier
 
-from services.metering.app import make_tables, pushed
-from services.metering.application import Metering
-from services.metering.closing import Closing
-from services.metering.closings import TABLE, Closings
-from services.metering.domain.counting import BILLION, Value
-from services.metering.domain.meters import Counting, Meter
-from services.metering.meters import MeterBook
-from services.metering.outbox import MeteringOutbox
-from services.metering.projections import usage_tables
-from services.metering.replay import replay
-from services.metering.usage_events import Arrival, Outcome, UsageEvents, Window
-from shared.log import PublicLog
-from shared.store import postgres_env
+from services.metering.domain.counting import BILLION
+from services.metering.domain.meters import Counting
+from services.metering.usage_events import Arrival, Outcome
 from tests import infra
+from tests.integration.pushed_usage import (
+    NOW,
+    RECORDED,
+    REPEATED,
+    Store,
+    arrival,
+    correction,
+    opened,
+    void,
+)
 
-NOW = datetime(2031, 5, 17, 12, 30, tzinfo=UTC)
-WINDOW = Window(timedelta(days=35), timedelta(seconds=300))
-RECORDED, REPEATED = "recorded", "repeated"
 RUNS = count()
 COMPARED = ("meter_hourly", "meter_values")
-
-
-@dataclass
-class Store:
-    """Metering's store, and the use cases of one process."""
-
-    dsn: str
-    metering: Metering
-    usage_events: UsageEvents
-    meters: MeterBook
-
-    def record(self, *arrivals: Arrival, now: datetime = NOW) -> list[Outcome]:
-        return self.usage_events.record(arrivals, now)
-
-    def statuses(self, *arrivals: Arrival, now: datetime = NOW) -> list[str]:
-        return [outcome.status for outcome in self.record(*arrivals, now=now)]
-
-    def define(self, name: str, aggregation: str, value: str = "", **told: Any) -> None:
-        meter = Meter.of(name, "used", aggregation, value, told.get("group_by", []), told.get("filter", {}))
-        self.meters.define(meter, actor="admin:1", now=NOW)
-
-    def close(self, account_id: str, until: datetime) -> None:
-        closing = Closing(self.metering, Closings(Identifier("metering", TABLE)))
-        closing.close(account_id, until, actor="admin:1", reason="billed", now=NOW)
-
-    def rows(self, table: str, where: str = "true") -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.dsn) as connection:
-            query = f"SELECT * FROM metering.{table} AS t WHERE {where} ORDER BY t::text"
-            return connection.execute(query.encode()).fetchall()
-
-    def amounts(self, meter: str) -> dict[Any, tuple[int, int, str]]:
-        """Records, late ones and the amount, by hour and the hour it is of."""
-        return {
-            (row[2].hour, row[3].hour): (row[6], row[7], str(row[8]))
-            for row in self.rows("meter_hourly", f"meter = '{meter}'")
-        }
-
-    def values(self, meter: str) -> dict[str, int]:
-        return {row[6]: row[7] for row in self.rows("meter_values", f"meter = '{meter}'")}
-
-    def differing(self) -> dict[str, Any]:
-        return dict(replay.verify(self.dsn, lambda _: None).differing)
-
-
-@contextmanager
-def opened(dsn: str) -> Iterator[Store]:
-    metering = Metering(usage_tables("metering"), postgres_env(dsn, "metering", create_tables=True))
-    make_tables(metering, PublicLog(metering, MeteringOutbox(metering)))
-    parts: dict[str, Any] = pushed(metering, WINDOW)
-    try:
-        yield Store(dsn, metering, parts["usage_events"], parts["meters"])
-    finally:
-        metering.close()
 
 
 @pytest.fixture
 def store(database: Callable[..., infra.Database]) -> Iterator[Store]:
     with opened(database("metering").dsn("metering")) as found:
         yield found
-
-
-def arrival(event_id: str, at: datetime | None = NOW, **told: Any) -> Arrival:
-    data: dict[str, Value] = {name: told.pop(name) for name in ("n", "of") if name in told}
-    defaults: dict[str, Any] = {
-        "account_id": "acme",
-        "source": "app",
-        "event_type": "used",
-        "user_id": "ann",
-        "own_only": False,
-        "corrects": None,
-        "data": data,
-    }
-    return Arrival(**{**defaults, "event_id": event_id, "at": at, **told})
-
-
-def correction(event_id: str, corrects: str, **told: Any) -> Arrival:
-    return arrival(event_id, None, corrects=corrects, **{"user_id": "", **told})
-
-
-def void(event_id: str, corrects: str, **told: Any) -> Arrival:
-    return correction(event_id, corrects, data=None, **told)
 
 
 def test_an_event_is_recorded_once_for_ever(store: Store) -> None:

@@ -334,7 +334,3 @@ class TestDefinedMeters:
         assert own.total("callers", account_id="bolt") == "0"
         by_hour = own.ask("callers", window="hour")
         assert [row.value for row in by_hour] == ["1", "1"]
-
-    def test_they_are_not_known_as_of_a_moment(self, own: Metered) -> None:
-        with pytest.raises(BadQuery, match="as_of: tokens is known as it is now only"):
-            own.ask("tokens", as_of=NOON)

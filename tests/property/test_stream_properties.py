@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.metering.domain import known as known_facts
 from services.metering.domain.known import RUNS_MAX, Delivery, Known, UserFrom
 from services.metering.domain.runs import HOUR_MS, RUN_MS_MAX
 
@@ -137,3 +140,51 @@ def test_runs_before_the_last_hundred_are_sealed_and_keep_their_time() -> None:
     assert len(known.studio_runs) == RUNS_MAX
     assert sum(known.hours().values()) == 3 * RUNS_MAX * 4_000
     assert known.too_late == 1
+
+
+def one_after_the_other(random: Random) -> list[Delivery | Told]:
+    """Starts and ends of both kinds, some lost, some at the same time."""
+    at, facts = START, list[Delivery | Told]()
+    for number in range(12 * RUNS_MAX):
+        at += random.choice([0, 1, random.randrange(HOUR_MS)])
+        kind = random.choice(["stream.started", "stream.idle", "begun", "ended"])
+        if kind in EVENTS:
+            facts.append(Delivery("h", "w", f"{number}", kind, at, None, None, "", "creator_id", at))
+        else:
+            facts.append((kind, at, ""))
+    return facts
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sealing_one_kind_of_runs_changes_no_time_of_either(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = one_after_the_other(Random(seed))
+    known, heard_again = learned(facts), learned(facts + facts)
+    monkeypatch.setattr(known_facts, "RUNS_MAX", len(facts))
+
+    never_sealed = learned(facts)
+
+    assert known.hours() == heard_again.hours() == never_sealed.hours()
+    for sealed, again, never in (
+        (known.studio_runs, heard_again.studio_runs, never_sealed.studio_runs),
+        (known.begun_runs, heard_again.begun_runs, never_sealed.begun_runs),
+    ):
+        assert sealed == again == never[-len(sealed) :]
+        assert len(never) > 2 * RUNS_MAX >= 2 * len(sealed) >= 2 * (RUNS_MAX - 1)
+    assert (known.state, known.too_late) == (never_sealed.state, 0)
+
+
+def test_a_long_run_keeps_its_time_while_runs_of_the_other_kind_are_sealed() -> None:
+    known = Known()
+    started = Delivery("h", "w", "e1", "stream.started", START, None, None, "", "creator_id", START)
+    known.hear(started)
+    for run in range(2 * RUNS_MAX):
+        known.begin(f"{run}", START + run * 10_000, "", "demo")
+        known.end(f"{run} end", START + run * 10_000 + 4_000, "ended")
+
+    of_streams = sum(known.hours().values())
+    known.hear(started._replace(event_id="e2", event="stream.idle", at=START + 2 * HOUR_MS))
+
+    assert of_streams == 2 * RUNS_MAX * 4_000
+    assert sum(known.hours().values()) == 2 * HOUR_MS

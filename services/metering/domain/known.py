@@ -5,7 +5,7 @@ into sums, so that a stream that starts and stops for years stays small.
 """
 
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -37,11 +37,46 @@ class Delivery(NamedTuple):
 
 
 @dataclass
+class Facts:
+    """Those of one kind, by what names each: `open` is what tells the last runs."""
+
+    open: dict[str, Fact] = field(default_factory=dict)
+    sealed: dict[int, int] = field(default_factory=dict)  # milliseconds by hour
+    sealed_upto: int = -1
+
+    def learn(self, name: str, fact: Fact) -> bool:
+        """Tell whether it came in time."""
+        known = self.open.get(name)
+        if fact[0] < self.sealed_upto or (fact[0] == self.sealed_upto and known is None):
+            return False
+        self.open[name] = min(known or fact, fact)
+        return True
+
+    def seal(self, runs: Sequence[Run]) -> None:
+        """Put what is before the last runs into the sums, for good."""
+        if len(runs) <= RUNS_MAX:
+            return
+        self.sealed = self.hours(runs[:-RUNS_MAX])
+        first = runs[-RUNS_MAX]
+        # An end at the same time is that of the run before; or of this one, which then has no time.
+        start = (first.began, STARTED) if first.ms or first.state != "idle" else None
+        self.open = {name: fact for name, fact in self.open.items() if fact[0] > first.began or fact == start}
+        self.sealed_upto = first.began
+
+    def hours(self, runs: Iterable[Run]) -> dict[int, int]:
+        """Milliseconds by hour, with these of the open runs."""
+        hours = dict(self.sealed)
+        for hour, ms in hours_of(runs).items():
+            hours[hour] = hours.get(hour, 0) + ms
+        return hours
+
+
+@dataclass
 class Known:
     """`studio` are facts by event id, `begun` those of `/v1/streams` by their place in quota's log."""
 
-    studio: dict[str, Fact] = field(default_factory=dict)
-    begun: dict[str, Fact] = field(default_factory=dict)
+    studio: Facts = field(default_factory=Facts)
+    begun: Facts = field(default_factory=Facts)
     signs: list[int] = field(default_factory=list)  # sorted
     given_up: int = 0
     users: dict[UserFrom, tuple[int, str]] = field(default_factory=dict)  # when, who
@@ -51,8 +86,6 @@ class Known:
     source_upto: int | None = None
     first: int | None = None  # of all times that were told
     last: int = 0
-    sealed: dict[int, int] = field(default_factory=dict)  # milliseconds by hour
-    sealed_upto: int = 0
     too_late: int = 0  # facts of what is sealed
 
     # Learning
@@ -71,7 +104,8 @@ class Known:
             self.source_from = min(self.source_from or start, start)
         if delivery.user_id:
             self.name_user(delivery.user_from, delivery.at, delivery.user_id)
-        self._seal()
+        if len(self.studio.open) > RUNS_MAX:
+            self.studio.seal(self.studio_runs)
 
     def begin(self, place: str, at: int, user_id: str, app: str) -> None:
         self._learn(self.begun, place, (at, STARTED))
@@ -79,12 +113,12 @@ class Known:
             self.name_user("streams", at, user_id)
         if app:
             self.apps = max(self.apps, (at, app))
-        self._seal()
+        self._seal_begun()
 
     def end(self, place: str, at: int, because: str) -> None:
         self._learn(self.begun, place, (at, IDLE))
         self.stopped = max(self.stopped, (at, because))
-        self._seal()
+        self._seal_begun()
 
     def assign(self, user_id: str) -> None:
         """The assignment made last counts: they come in the order of our own log."""
@@ -113,19 +147,16 @@ class Known:
 
     @property
     def studio_runs(self) -> list[Run]:
-        return runs_of(self.studio.values(), self.signs, self.given_up)
+        return runs_of(self.studio.open.values(), self.signs, self.given_up)
 
     @property
     def begun_runs(self) -> list[Run]:
         """They need no signs of life: quota ends each of them."""
-        return runs_of(self.begun.values(), (), 0)
+        return runs_of(self.begun.open.values(), (), 0)
 
     def hours(self) -> dict[int, int]:
         """Milliseconds by hour: Livepeer Studio's, or, where it tells of no time, those of `/v1/streams`."""
-        hours = dict(self.sealed)
-        for hour, ms in hours_of(self._counted(), self.sealed_upto).items():
-            hours[hour] = hours.get(hour, 0) + ms
-        return hours
+        return self.studio.hours(self.studio_runs) or self.begun.hours(self.begun_runs)
 
     @property
     def state(self) -> RunState:
@@ -170,12 +201,14 @@ class Known:
     def copy(self) -> "Known":
         return deepcopy(self)
 
-    def _learn(self, facts: dict[str, Fact], name: str, fact: Fact) -> None:
+    def _learn(self, facts: Facts, name: str, fact: Fact) -> None:
         self._note(fact[0])
-        if fact[0] < self.sealed_upto:
+        if not facts.learn(name, fact):
             self.too_late += 1
-        else:
-            facts[name] = min(facts.get(name, fact), fact)
+
+    def _seal_begun(self) -> None:
+        if len(self.begun.open) > RUNS_MAX:
+            self.begun.seal(self.begun_runs)
 
     def _see(self, sign: int) -> None:
         self._note(sign)
@@ -186,27 +219,3 @@ class Known:
     def _note(self, at: int) -> None:
         self.first = at if self.first is None else min(self.first, at)
         self.last = max(self.last, at)
-
-    def _counted(self) -> list[Run]:
-        studio = self.studio_runs
-        return studio if any(run.ms for run in studio) else self.begun_runs
-
-    def _seal(self) -> None:
-        """Put what is before the last runs into the sums, for good."""
-        if max(len(self.studio), len(self.begun)) <= RUNS_MAX:
-            return
-        studio, begun = self.studio_runs, self.begun_runs
-        upto = max((runs[-RUNS_MAX].began for runs in (studio, begun) if len(runs) > RUNS_MAX), default=0)
-        if upto <= self.sealed_upto:
-            return
-        before = [run._replace(ended=min(run.ended, upto)) for run in self._counted() if run.began < upto]
-        for hour, ms in hours_of(before, self.sealed_upto).items():
-            self.sealed[hour] = self.sealed.get(hour, 0) + ms
-        self.studio, self.begun = _kept(self.studio, studio, upto), _kept(self.begun, begun, upto)
-        self.sealed_upto = upto
-
-
-def _kept(facts: dict[str, Fact], runs: Iterable[Run], upto: int) -> dict[str, Fact]:
-    """The facts of runs that go on after that time."""
-    first = min((run.began for run in runs if run.ended >= upto or run.state == "running"), default=upto)
-    return {name: fact for name, fact in facts.items() if fact[0] >= first}

@@ -197,13 +197,13 @@ class Meters(Aggregate):
 
 
 class Counting:
-    """The meters that count at one version of `Meters`; none are defined at version 0."""
+    """The meters that count at one version of `Meters`, or `only` one; none are defined at version 0."""
 
-    def __init__(self, meters: Meters | None) -> None:
+    def __init__(self, meters: Meters | None, only: str | None = None) -> None:
         self.version = meters.version if meters is not None else 0
         self._by_type: dict[str, list[Known]] = {}
         for known in meters.known.values() if meters is not None else ():
-            if known.retired_at is None:
+            if known.retired_at is None and only in {None, known.meter.name}:
                 self._by_type.setdefault(known.meter.event_type, []).append(known)
         self._found: dict[tuple[str, int], list[Meter]] = {}
 

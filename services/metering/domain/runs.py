@@ -60,11 +60,11 @@ def runs_of(facts: Iterable[Fact], signs: Sequence[int], given_up: int) -> list[
     return runs
 
 
-def hours_of(runs: Iterable[Run], after: int) -> dict[int, int]:
-    """Milliseconds by hour (hours since 1970) of what lies after a time; never more than an hour has."""
+def hours_of(runs: Iterable[Run]) -> dict[int, int]:
+    """Milliseconds by hour (hours since 1970); never more than an hour has."""
     hours: dict[int, int] = {}
     for run in runs:
-        at = max(run.began, after)
+        at = run.began
         while at < run.ended:
             hour = at // HOUR_MS
             end = min(run.ended, (hour + 1) * HOUR_MS)
