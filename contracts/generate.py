@@ -15,56 +15,12 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from contracts import (
-    accounts,
-    audit,
-    credit,
-    dead_letters,
-    deposit_watcher,
-    discovery,
-    hooks,
-    key_watch,
-    limits,
-    message,
-    metered_streams,
-    metering,
-    meters,
-    public_log,
-    quota,
-    signed_tickets,
-    signer,
-    stops,
-    stream_starts,
-    usage_events,
-    webhooks_in,
-)
+from contracts import audit, dead_letters, discovery, message, public_log, webhooks_in
 from contracts.message import CHECKSUM_HEADER, Command, Event, LogEntry, LogPage, Message, ReadLog
 from contracts.streams import DEAD_LETTERS, DEAD_SUBJECT, PUBLISHERS, READER_PATTERN, stream_of
 
 DIRECTORY = Path(__file__).parent / "schemas"
-MODULES = (
-    accounts,
-    audit,
-    credit,
-    dead_letters,
-    deposit_watcher,
-    discovery,
-    hooks,
-    key_watch,
-    limits,
-    message,
-    metered_streams,
-    metering,
-    meters,
-    public_log,
-    quota,
-    signed_tickets,
-    signer,
-    stops,
-    stream_starts,
-    usage_events,
-    webhooks_in,
-)
+MODULES = (*public_log.MODULES, audit, dead_letters, discovery, message, public_log, webhooks_in)
 VERSION = "1.0.0"
 
 

@@ -23,6 +23,8 @@ from tilt.slot import Slot
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("house")
 
+ROOT = Path(__file__).parent
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
@@ -60,6 +62,16 @@ def database(postgres: infra.Postgres) -> Iterator[Callable[..., infra.Database]
 def nats(request: pytest.FixtureRequest, slot: Slot) -> Iterator[infra.Nats]:
     with infra.run_nats(slot, getattr(request.module, "NATS_USERS", ())) as server:
         yield server
+
+
+WORLDS = ("acceptance", "faults")  # each a world, started once for all that is below
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Several run at once: what shares servers stays together, a file at least."""
+    for item in items:
+        part = item.path.relative_to(ROOT).parts[0]
+        item.add_marker(pytest.mark.xdist_group(part if part in WORLDS else str(item.path)))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,10 +3,8 @@
 Everything is real and comes from wheels and npm packages. A slot's directory holds all state.
 """
 
-import hashlib
 import json
 import os
-import secrets
 import sys
 import urllib.error
 import urllib.request
@@ -16,18 +14,16 @@ from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
-from coincurve import PrivateKey
 
 from contracts.streams import PUBLISHERS, SERVICES, permissions_of, reader_permissions, reader_user
-from shared.keccak import keccak
 from tilt.chain import node
 from tilt.chain import world as chain_world
 from tilt.chain.install import install
 from tilt.child import Process, when_done
+from tilt.places import Places, sha256
 from tilt.servers import nats, postgres, standby
 from tilt.slot import Slot
 
-DATABASE = "clearinghouse"
 DEPOSIT_WEI = 10 * 10**18
 RESERVE_WEI = 10 * 10**18
 READY_WITHIN_SECONDS = 60.0
@@ -77,77 +73,12 @@ def is_torn(directory: Path) -> bool:
     return databases != (chain_world.load(directory / "chain") is not None)
 
 
-def _sha256(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
-class World:
+class World(Places):
     """The processes of one slot, and where to reach them."""
 
     def __init__(self, slot: Slot, options: Options | None = None) -> None:
-        self.slot = slot
         self.options = options or Options()
-        self.directory = slot.directory
-        self.chain_directory = slot.directory / "chain"
-        self.admin_key = slot.secret("admin-key")
-        self.hook_secret = slot.secret("hook")  # shown by go-livepeer's signers
-        self.hook_key = _sha256(slot.secret("hook-key"))  # of which Livepeer Studio's secrets are made
-        self.payer_key_paths = [self._key("payer"), self._key("payer-2")]  # the first is the default
-        self.orchestrator_key_path = self._key("orchestrator")
-        self.payers = [_address_of(path) for path in self.payer_key_paths]
-
-    # Where things are
-
-    @property
-    def public_url(self) -> str:
-        return f"http://127.0.0.1:{self.slot.port('edge')}"
-
-    @property
-    def public_urls(self) -> list[str]:
-        """Every edge; each names itself in the tokens it hands out."""
-        return [f"http://127.0.0.1:{self.slot.port(name)}" for name in self.replicas_of("edge")]
-
-    def replicas_of(self, process: str) -> list[str]:
-        """The names of a process and its replicas: `signer`, `signer-2`."""
-        return [process, *(f"{process}-{number}" for number in range(2, self.options.replicas + 1))]
-
-    @property
-    def orchestrator_url(self) -> str:
-        return f"http://127.0.0.1:{self.slot.port('orchestrator')}"
-
-    @property
-    def orchestrator_tls_url(self) -> str:
-        """Where the orchestrator speaks gRPC, and HTTPS with a certificate of its own making."""
-        return f"https://127.0.0.1:{self.slot.port('orchestrator-tls')}"
-
-    @property
-    def rpc_url(self) -> str:
-        return f"http://127.0.0.1:{self.slot.port('anvil')}"
-
-    def health_url(self, process: str) -> str:
-        return f"http://127.0.0.1:{self.slot.port(f'{process}-health')}"
-
-    def dsn(self, role: str = postgres.SUPERUSER, database: str = DATABASE) -> str:
-        password = self.slot.secret(f"postgres-{role}")
-        if self.options.standby:
-            return self.postgres_pair.dsn(role=role, password=password, database=database)
-        address = postgres.Address("127.0.0.1", self.slot.port("postgres"))
-        return address.dsn(role=role, password=password, database=database)
-
-    @property
-    def postgres_pair(self) -> standby.Pair:
-        """The two servers of a world with a standby; the first is primary at first."""
-        first, second = (
-            standby.Server(name, self.directory / name, self.slot.port(name))
-            for name in ("postgres", "postgres-2")
-        )
-        named = self.directory / "postgres-primary"
-        return standby.Pair((first, second), named, self.slot.secret("postgres-postgres"))
-
-    def nats_url(self, user: str) -> str:
-        return f"nats://{user}:{self.slot.secret(f'nats-{user}')}@127.0.0.1:{self.slot.port('nats')}"
-
-    # What runs
+        super().__init__(slot, replicas=self.options.replicas, has_standby=self.options.standby)
 
     def prepare(self) -> None:
         """Install what npm brings and write what the servers read. Idempotent."""
@@ -267,7 +198,7 @@ class World:
 
     def _signers(self) -> list[Process]:
         """A signer for each partition, and their relays."""
-        state_key = _sha256(self.slot.secret("state-key"))
+        state_key = sha256(self.slot.secret("state-key"))
         payer_keys = ",".join(map(str, self.payer_key_paths))
         synchronous = {"STANDBY_IS_SYNCHRONOUS": "true"} if self.options.standby else {}
         settings = {
@@ -292,9 +223,9 @@ class World:
                 PUBLIC_PORT=str(self.slot.port(name)),
                 PUBLIC_URL=url,
                 KEY_PEPPER=self.slot.secret("key-pepper"),
-                ADMIN_KEY_HASHES=_sha256(self.admin_key),
-                HOOK_SECRET_HASHES=_sha256(self.hook_secret),
-                TOKEN_KEYS=_sha256(self.slot.secret("token-key")),
+                ADMIN_KEY_HASHES=sha256(self.admin_key),
+                HOOK_SECRET_HASHES=sha256(self.hook_secret),
+                TOKEN_KEYS=sha256(self.slot.secret("token-key")),
                 HOOK_KEYS=self.hook_key,
                 TOKEN_ISSUER=self.public_urls[0],  # a token of one edge is good at the other
                 SIGNER_PARTITIONS=str(self.options.replicas),
@@ -371,22 +302,9 @@ class World:
         payers = [("--payer-key-file", path) for path in self.payer_key_paths]
         return [str(word) for pair in (*options.items(), *payers) for word in pair]
 
-    def _key(self, name: str) -> Path:
-        """A private key in hex, made at the first run of the slot and kept."""
-        path = self.directory / f"{name}.key"
-        if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text("0x" + secrets.token_hex(32))
-        return path
-
 
 def _python(module: str) -> list[str]:
     return [sys.executable, "-m", module]
-
-
-def _address_of(path: Path) -> str:
-    public = PrivateKey(bytes.fromhex(path.read_text().removeprefix("0x"))).public_key
-    return "0x" + keccak(public.format(compressed=False)[1:])[-20:].hex()
 
 
 def _answers(url: str) -> Callable[[], Awaitable[bool]]:

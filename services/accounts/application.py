@@ -9,7 +9,8 @@ from eventsourcing.persistence import IntegrityError, PersistenceError
 from eventsourcing.utils import EnvType, retry
 
 from services.accounts.directory import AccountRow, Directory, HookRow, IdentityRow, KeyRow, Row
-from services.accounts.domain.accounts import UNSAID, Account, AccountNotFound, ApiKey, Author, KeyNotFound
+from services.accounts.domain.accounts import UNSAID, Account, AccountNotFound, Author
+from services.accounts.domain.api_key import ApiKey, KeyNotFound
 from services.accounts.domain.hook import Hook, HookNotFound
 from services.accounts.outbox import public_of
 from shared.audit import Audit

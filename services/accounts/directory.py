@@ -13,7 +13,8 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composed, Identifier
 
-from services.accounts.domain.accounts import Account, ApiKey
+from services.accounts.domain.accounts import Account
+from services.accounts.domain.api_key import ApiKey
 from services.accounts.domain.hook import Hook
 from shared.audit import CREATE_AUDIT_TABLE
 from shared.store import Effect, EventSourced, ThinRecorder

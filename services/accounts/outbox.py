@@ -10,7 +10,8 @@ from eventsourcing.persistence import Mapper, Notification
 from contracts import accounts as contract
 from contracts import hooks
 from contracts.message import Event
-from services.accounts.domain.accounts import Account, ApiKey
+from services.accounts.domain.accounts import Account
+from services.accounts.domain.api_key import ApiKey
 from services.accounts.domain.hook import Hook
 
 CONTRACTS: dict[type[DomainEventProtocol[UUID]], type[Event]] = {

@@ -14,7 +14,8 @@ from contracts.accounts import AccountResumed, AccountSuspended, ApiKeyRevoked
 from contracts.hooks import HookRemoved, HookRotated
 from contracts.message import LogEntry
 from services.accounts.application import Accounts
-from services.accounts.domain.accounts import AccountNotFound, Author, KeyNotFound
+from services.accounts.domain.accounts import AccountNotFound, Author
+from services.accounts.domain.api_key import KeyNotFound
 from services.accounts.domain.hook import HookNotFound
 from shared.clock import Clock
 from shared.relay import Recover

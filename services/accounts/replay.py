@@ -3,7 +3,8 @@
 import sys
 
 from services.accounts.directory import CREATE_TABLES, AccountRow, HookRow, KeyRow
-from services.accounts.domain.accounts import Account, ApiKey
+from services.accounts.domain.accounts import Account
+from services.accounts.domain.api_key import ApiKey
 from services.accounts.domain.hook import Hook
 from services.accounts.outbox import AccountsOutbox, public_of
 from shared.audit import AUDIT_TABLE, with_audit

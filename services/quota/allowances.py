@@ -5,11 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from eventsourcing.persistence import ApplicationRecorder
-from psycopg import Cursor
-from psycopg.rows import DictRow
-from psycopg.sql import SQL, Identifier
-
+from services.quota.own_table import OwnTable
 from shared.store import Effect, ThinRecorder
 
 CREATE_TABLES = """
@@ -73,29 +69,24 @@ class Closable:
     withdrawn: bool
 
 
-class Allowances:
+class Allowances(OwnTable):
     """Reads the table, and makes the effects that change it with the events."""
 
-    def __init__(self, recorder: ApplicationRecorder) -> None:
-        self._recorder = recorder
-
     def create_tables(self) -> None:
-        with self._store.datastore.get_connection() as connection:
-            connection.execute(SQL(CREATE_TABLES).format(schema=self._schema))
+        self._create(CREATE_TABLES)
 
     def put(self, rows: Sequence[AllowanceRow]) -> Effect:
         columns = [[getattr(row, name) for row in rows] for name in AllowanceRow.__dataclass_fields__]
-        query = self._sql(UPSERT)
-        return lambda cursor: _run(cursor, query, columns)
+        return self._effect(UPSERT, columns)
 
     def drop(self, sessions: Sequence[tuple[str, str]]) -> Effect:
         """Remove the rows of these accounts' sessions."""
-        query = self._sql(
-            "DELETE FROM {schema}.allowances WHERE (account_id, session_id) IN"
-            " (SELECT * FROM unnest(%s::text[], %s::text[]))"
-        )
         columns = [list(column) for column in zip(*sessions, strict=True)]
-        return lambda cursor: _run(cursor, query, columns)
+        return self._effect(
+            "DELETE FROM {schema}.allowances WHERE (account_id, session_id) IN"
+            " (SELECT * FROM unnest(%s::text[], %s::text[]))",
+            columns,
+        )
 
     def withdraw(
         self,
@@ -106,17 +97,16 @@ class Allowances:
         token_id: str | None = None,
     ) -> Effect:
         """Mark an account's allowances, or those of one user, key or token, to be taken back now."""
-        query = self._sql(
+        params = (account_id, user_id, user_id, key_id, key_id, token_id, token_id)
+        return self._effect(
             "UPDATE {schema}.allowances SET withdrawn = true, tried_at = NULL WHERE account_id = %s"
             " AND (%s::text IS NULL OR user_id = %s) AND (%s::text IS NULL OR key_id = %s)"
-            " AND (%s::text IS NULL OR token_id = %s)"
+            " AND (%s::text IS NULL OR token_id = %s)",
+            params,
         )
-        params = (account_id, user_id, user_id, key_id, key_id, token_id, token_id)
-        return lambda cursor: _run(cursor, query, params)
 
     def know_payer(self, payer: str) -> Effect:
-        query = self._sql("INSERT INTO {schema}.payers VALUES (%s) ON CONFLICT DO NOTHING")
-        return lambda cursor: _run(cursor, query, (payer,))
+        return self._effect("INSERT INTO {schema}.payers VALUES (%s) ON CONFLICT DO NOTHING", (payer,))
 
     def payers(self) -> list[str]:
         if not isinstance(self._recorder, ThinRecorder):
@@ -150,21 +140,6 @@ class Allowances:
             AllowanceRow(**{name: row[name] for name in AllowanceRow.__dataclass_fields__}) for row in rows
         ]
 
-    @property
-    def _store(self) -> ThinRecorder:
-        assert isinstance(self._recorder, ThinRecorder)
-        return self._recorder
-
-    @property
-    def _schema(self) -> Identifier:
-        """The service's own, also where there is no database and effects do not run."""
-        if isinstance(self._recorder, ThinRecorder):
-            return Identifier(self._recorder.datastore.schema)
-        return Identifier("quota")
-
-    def _sql(self, text: str) -> Any:
-        return SQL(text).format(schema=self._schema)
-
 
 UPSERT = """
 INSERT INTO {schema}.allowances
@@ -185,7 +160,3 @@ WHERE (account_id, session_id) IN (
     ORDER BY withdrawn DESC, last_at LIMIT %s)
 RETURNING account_id, session_id, number, withdrawn OR coalesce(ends_at <= %s, false) AS withdrawn
 """
-
-
-def _run(cursor: Cursor[DictRow], query: Any, params: Sequence[object]) -> None:
-    cursor.execute(query, params)

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from eventsourcing.persistence import ApplicationRecorder, PersistenceError
-from psycopg.sql import SQL, Identifier
+from eventsourcing.persistence import PersistenceError
+from psycopg.sql import SQL
 
 from contracts.limits import (
     LimitsSet,
@@ -27,9 +27,10 @@ from contracts.stops import STOP_ENTRIES, StopLifted, StopSet, StopView, stop_en
 from services.quota.domain.limit_set import LimitSet, Scope
 from services.quota.domain.plan import Plan
 from services.quota.outbox import limits_told
+from services.quota.own_table import OwnTable
 from shared.bucket import BucketWriter
 from shared.log import PublicLog
-from shared.store import Effect, ThinRecorder
+from shared.store import Effect
 
 log = structlog.get_logger()
 
@@ -77,15 +78,11 @@ def _rules(stored: Mapping[str, Any]) -> Rules | None:
     return found if found != Rules() else None
 
 
-class RulesTable:
+class RulesTable(OwnTable):
     """Reads the table, and makes the effects that change it with the events."""
 
-    def __init__(self, recorder: ApplicationRecorder) -> None:
-        self._recorder = recorder
-
     def create_tables(self) -> None:
-        with self._store.datastore.get_connection() as connection:
-            connection.execute(SQL(CREATE_RULES_TABLE).format(schema=self._schema))
+        self._create(CREATE_RULES_TABLE)
 
     def change(self, entries: Mapping[str, str]) -> Effect:
         """Have these entries; those without a value are dropped."""
@@ -126,18 +123,6 @@ class RulesTable:
         query = SQL("SELECT entry, value FROM {}.rules WHERE {}").format(self._schema, SQL(condition))
         with self._store.datastore.get_connection() as connection:
             return {row["entry"]: row["value"].encode() for row in connection.execute(query, params)}
-
-    @property
-    def _store(self) -> ThinRecorder:
-        assert isinstance(self._recorder, ThinRecorder)
-        return self._recorder
-
-    @property
-    def _schema(self) -> Identifier:
-        """The service's own, also where there is no database and effects do not run."""
-        if isinstance(self._recorder, ThinRecorder):
-            return Identifier(self._recorder.datastore.schema)
-        return Identifier("quota")
 
 
 class RulesWriter:

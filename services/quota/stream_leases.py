@@ -5,12 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from eventsourcing.persistence import ApplicationRecorder
-from psycopg import Cursor
-from psycopg.rows import DictRow
-from psycopg.sql import SQL, Identifier
-
-from shared.store import Effect, ThinRecorder
+from services.quota.own_table import OwnTable
+from shared.store import Effect
 
 CREATE_STREAMS_TABLE = """
 CREATE TABLE IF NOT EXISTS {schema}.streams (
@@ -44,29 +40,26 @@ class Expired(NamedTuple):
 COLUMNS = tuple(StreamRow.__dataclass_fields__)
 
 
-class StreamLeases:
+class StreamLeases(OwnTable):
     """Reads the table, and makes the effects that change it with the events."""
 
-    def __init__(self, recorder: ApplicationRecorder) -> None:
-        self._recorder = recorder
-
     def create_tables(self) -> None:
-        with self._store.datastore.get_connection() as connection:
-            connection.execute(SQL(CREATE_STREAMS_TABLE).format(schema=self._schema))
+        self._create(CREATE_STREAMS_TABLE)
 
     def put(self, row: StreamRow, lease_seconds: int) -> Effect:
         """Have a stream's row; one that is there keeps what it says, and its lease begins anew."""
-        query = self._sql(
+        values = [getattr(row, name) for name in COLUMNS]
+        return self._effect(
             "INSERT INTO {schema}.streams VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
             " ON CONFLICT (account_id, stream_id) DO UPDATE"
-            " SET lease_seconds = excluded.lease_seconds, lease_ends_at = excluded.lease_ends_at"
+            " SET lease_seconds = excluded.lease_seconds, lease_ends_at = excluded.lease_ends_at",
+            [*values[:-1], lease_seconds, values[-1]],
         )
-        values = [getattr(row, name) for name in COLUMNS]
-        return lambda cursor: _run(cursor, query, [*values[:-1], lease_seconds, values[-1]])
 
     def drop(self, account_id: str, stream_id: str) -> Effect:
-        query = self._sql("DELETE FROM {schema}.streams WHERE (account_id, stream_id) = (%s, %s)")
-        return lambda cursor: _run(cursor, query, (account_id, stream_id))
+        return self._effect(
+            "DELETE FROM {schema}.streams WHERE (account_id, stream_id) = (%s, %s)", (account_id, stream_id)
+        )
 
     def beat(self, account_id: str, stream_id: str, user_id: str | None, now: datetime) -> StreamRow | None:
         """Begin the lease of a stream anew; None if there is none that runs."""
@@ -100,22 +93,3 @@ class StreamLeases:
         with self._store.datastore.get_connection() as connection:
             found = connection.execute(query, params).fetchall()
         return [StreamRow(**{name: row[name] for name in COLUMNS}) for row in found]
-
-    @property
-    def _store(self) -> ThinRecorder:
-        assert isinstance(self._recorder, ThinRecorder)
-        return self._recorder
-
-    @property
-    def _schema(self) -> Identifier:
-        """The service's own, also where there is no database and effects do not run."""
-        if isinstance(self._recorder, ThinRecorder):
-            return Identifier(self._recorder.datastore.schema)
-        return Identifier("quota")
-
-    def _sql(self, text: str) -> Any:
-        return SQL(text).format(schema=self._schema)
-
-
-def _run(cursor: Cursor[DictRow], query: Any, params: Sequence[object]) -> None:
-    cursor.execute(query, params)

@@ -24,12 +24,13 @@ def domain_classes() -> set[type[Any]]:
     return {
         base
         for service in SERVICES
-        for module in domain_modules(service)
+        for modules in [domain_modules(service)]
+        for module in modules
         for _, aggregate in inspect.getmembers(importlib.import_module(module), inspect.isclass)
         if issubclass(aggregate, Aggregate)
         for _, inner in [("", aggregate), *inspect.getmembers(aggregate, inspect.isclass)]
         for base in inner.__mro__  # a decorated event is wrapped by a class of the library's
-        if base.__module__ == module and "TOPIC" in vars(base)
+        if base.__module__ in modules and "TOPIC" in vars(base)
     }
 
 

@@ -25,7 +25,8 @@ from services.signer.state import StateSeal
 from shared.money import Wei
 from tests.fuzz.clients import Case, Clients
 from tests.fuzz.judge import Judge, Violation, state_of
-from tests.fuzz.predicate import BODY_BYTES_MAX, TICKETS_MAX, Allowed, Forbidden
+from tests.fuzz.predicate import BODY_BYTES_MAX, TICKETS_MAX, Allowed
+from tests.fuzz.quoted import Forbidden
 from tests.fuzz.released import NotAsQuotedError
 from tests.fuzz.setting import Setting
 from tests.quotes import chain_view

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from tests.fuzz.clients import ACCOUNTS, Clients
 from tests.fuzz.http_cases import PAYMENT, WIRE, Bent, bend
 from tests.fuzz.judge import Judge, state_of
-from tests.fuzz.predicate import TICKETS_MAX, Allowed, Chain, Forbidden, Terms
+from tests.fuzz.predicate import TICKETS_MAX, Allowed, Chain, Terms
+from tests.fuzz.quoted import Forbidden
 from tests.fuzz.released import NotAsQuotedError
 from tests.fuzz.setting import Setting
 from tests.fuzz.totals import Chunk, Totals

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from random import Random
 
-from tests.fuzz.predicate import CERTAIN, ORCHESTRATOR_INFO
 from tests.fuzz.quote_tree import WIRE_TYPES, Node, Tree, grow, nodes, varint, write
+from tests.fuzz.quoted import CERTAIN, ORCHESTRATOR_INFO
 from tests.fuzz.released import minimal
 from tests.fuzz.setting import LISTED, Setting
 from tests.fuzz.wire_format import BYTES, GROUP, VARINT

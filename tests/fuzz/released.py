@@ -13,7 +13,8 @@ from typing import Any
 from coincurve import PublicKey
 from sha3 import keccak_256
 
-from tests.fuzz.predicate import CERTAIN, TICKETS_MAX, Allowed, Quote, Session, Terms
+from tests.fuzz.predicate import TICKETS_MAX, Allowed, Session, Terms
+from tests.fuzz.quoted import CERTAIN, Quote
 from tests.fuzz.wire_format import Message, NotProtobufError, Value, read, write, write_message
 
 SIGNATURE_BYTES = 65

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.fuzz.predicate import CERTAIN, Allowed, Chain, Forbidden, Released, Terms, check
+from tests.fuzz.predicate import Allowed, Chain, Released, Terms, check
+from tests.fuzz.quoted import CERTAIN, Forbidden
 from tests.fuzz.released import NotAsQuotedError, check_answer
 from tests.fuzz.wire_format import NotProtobufError, read, write, write_message
 
-APART = ("predicate.py", "released.py", "wire_format.py", "go_json.py")
+APART = ("predicate.py", "quoted.py", "released.py", "wire_format.py", "go_json.py")
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors.json").read_text())
 NOW = 1_800_000_000
 CHAIN = Chain(100, 7, b"r" * 32, b"p" * 32, deposit=10**18, reserve=10**18)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from tests.beside import until
 from tilt.child import tail
 from tilt.supervisor import Supervisor
 
@@ -31,12 +32,6 @@ def says_ready(log_path: Path) -> Callable[[], Awaitable[bool]]:
         return "ready" in tail(log_path)
 
     return ready
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def pid_of(supervisor: Supervisor, name: str) -> int:

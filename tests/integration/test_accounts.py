@@ -1,108 +1,56 @@
 """Accounts as a process, on real PostgreSQL and NATS, with the permissions of production."""
 
 import asyncio
-import contextlib
-import secrets
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from eventsourcing.persistence import IntegrityError
-from nats.aio.client import Client
 from psycopg.sql import SQL, Identifier
 
 from contracts import accounts as contract
-from contracts.audit import AuditPage, AuditRow, ReadAudit, read_audit_subject
 from contracts.message import Command, Fault, LogEntry, LogPage, ReadLog, Refusal, read_log_subject
 from services.accounts.application import Accounts
 from services.accounts.directory import PostgresDirectory
-from services.accounts.domain.accounts import Author
 from services.accounts.replay import replay
-from shared.bucket import BucketReader
 from shared.bus import CommandRefusedError, ask, connect, read_reply
 from shared.store import postgres_env
 from tests import infra
-from tests.integration.service_process import bus_user, provision_accounts, service
+from tests.beside import until
+from tests.integration.accounts_world import (
+    ACCOUNTS_USERS,
+    DEFAULT,
+    HASH,
+    NOW,
+    SECOND,
+    THIRD,
+    World,
+    accounts_world,
+    identity,
+    issue,
+    new_account,
+    new_key_id,
+    open_account,
+)
+from tests.integration.service_process import service
 from tilt.slot import Slot
 
 pytestmark = pytest.mark.anyio
 
-NOW = datetime(2031, 5, 17, 8, 30, tzinfo=UTC)
-NATS_USERS = (bus_user("accounts"), bus_user("edge"), bus_user("quota"))
-HASH = "ab" * 32
+NATS_USERS = ACCOUNTS_USERS
 TABLES = ("accounts", "api_keys", "audit")
-DEFAULT, SECOND, THIRD = ("0x" + digits * 20 for digits in ("1a", "2b", "3c"))
-
-
-@dataclass
-class World:
-    edge: Client
-    admin: Client
-    bucket: BucketReader
-    dsn: str
 
 
 @pytest.fixture(scope="module")
 async def world(postgres: infra.Postgres, nats: infra.Nats, slot: Slot) -> AsyncIterator[World]:
-    directory = slot.directory / "accounts"
-    directory.mkdir(exist_ok=True)
-    admin, edge = await connect("admin", nats.url()), await connect("edge", nats.url("edge"))
-    await provision_accounts(admin)
-    bucket = BucketReader(edge, contract.IDENTITIES)
-    with postgres.database("accounts") as database:
-        dsn = database.dsn("accounts")
-        settings = {
-            "POSTGRES_DSN": dsn,
-            "NATS_URL": nats.url("accounts"),
-            "CREATE_TABLES": "true",
-            "DEFAULT_PAYER": DEFAULT.upper().replace("X", "x"),
-        }
-        async with service("accounts", slot.port("accounts"), settings, directory / "accounts.log"):
-            following = asyncio.create_task(bucket.run())
-            await until(lambda: bucket.ready)
-            yield World(edge, admin, bucket, dsn)
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-    await edge.close()
-    await admin.close()
+    async with accounts_world(postgres, nats, slot) as running:
+        yield running
 
 
 @pytest.fixture
 async def account_id(world: World) -> str:
     """An account of the test's own."""
-    made = f"account-{secrets.token_hex(4)}"
-    await open_account(world, made)
-    return made
-
-
-def new_key_id() -> str:
-    return secrets.token_hex(6)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-async def open_account(world: World, account_id: str) -> contract.AccountView:
-    return await ask(world.edge, contract.OpenAccount(account_id=account_id), contract.AccountView)
-
-
-async def issue(world: World, account_id: str) -> str:
-    key_id = new_key_id()
-    command = contract.IssueApiKey(account_id=account_id, key_id=key_id, secret_hash=HASH)
-    view = await ask(world.edge, command, contract.ApiKeyView)
-    assert view.status == "active"
-    return key_id
-
-
-def identity(world: World, key_id: str) -> contract.Identity | None:
-    entry = world.bucket.get(key_id)
-    return contract.Identity.model_validate_json(entry) if entry else None
+    return await new_account(world)
 
 
 async def test_a_key_is_in_the_bucket_when_its_command_is_answered(world: World, account_id: str) -> None:
@@ -313,103 +261,6 @@ def rows(dsn: str) -> list[object]:
     with psycopg.connect(dsn) as connection:
         tables = (SQL("SELECT * FROM accounts.{} ORDER BY 1").format(Identifier(name)) for name in TABLES)
         return [row for table in tables for row in connection.execute(table)]
-
-
-async def read_audit(
-    world: World, *, account_id: str | None = None, before: int | None = None, limit: int = 50
-) -> list[AuditRow]:
-    asked = ReadAudit(account_id=account_id, before=before, limit=limit)
-    return (await ask(world.edge, asked, AuditPage, subject=read_audit_subject("accounts"))).rows
-
-
-async def test_who_changed_what_and_why_is_told_newest_first(world: World, nats: infra.Nats) -> None:
-    said = {"actor": "admin:0a1b2c3d", "reason": "asked_for"}
-    commands = (
-        contract.OpenAccount(account_id="audited", **said),
-        contract.SuspendAccount(account_id="audited", reason="unpaid", actor="admin:0a1b2c3d"),
-        contract.SuspendAccount(account_id="audited", reason="abuse", actor="admin:ffffffff"),
-        contract.ResumeAccount(account_id="audited"),
-        contract.SetPayer(account_id="audited", payer=SECOND, **said),
-    )
-    for command in commands:
-        await ask(world.edge, command, contract.AccountView)
-    issue = contract.IssueApiKey(account_id="audited", key_id="auditedKeyId", secret_hash=HASH, **said)
-    await ask(world.edge, issue, contract.ApiKeyView)
-    revoke = contract.RevokeApiKey(account_id="audited", key_id="auditedKeyId", **said)
-    await ask(world.edge, revoke, contract.ApiKeyView)
-
-    rows = await read_audit(world, account_id="audited")
-    reader = await connect("quota", nats.url("quota"))
-    log = await ask(
-        reader, ReadLog(after=rows[-1].position - 1), LogPage, subject=read_log_subject("accounts")
-    )
-    await reader.close()
-
-    assert [(row.action, row.actor, row.reason, row.details) for row in reversed(rows)] == [
-        ("account_opened", "admin:0a1b2c3d", "asked_for", {"payer": DEFAULT}),
-        ("account_suspended", "admin:0a1b2c3d", "unpaid", {}),
-        ("account_resumed", "", "", {}),
-        ("account_payer_set", "admin:0a1b2c3d", "asked_for", {"payer": SECOND}),
-        (
-            "api_key_issued",
-            "admin:0a1b2c3d",
-            "asked_for",
-            {"key_id": "auditedKeyId", "payer": SECOND, "user_id": None},
-        ),
-        ("api_key_revoked", "admin:0a1b2c3d", "asked_for", {"key_id": "auditedKeyId"}),
-    ]
-    assert [(row.position, row.at) for row in reversed(rows)] == [
-        (entry.position, entry.at) for entry in log.entries
-    ]
-    assert not any(HASH in row.model_dump_json() for row in rows)
-
-
-async def test_pages_of_the_audit_follow_one_another(world: World, account_id: str) -> None:
-    for _ in range(3):
-        await issue(world, account_id)
-    whole = await read_audit(world, limit=500)
-
-    first = await read_audit(world, limit=2)
-    rest = await read_audit(world, before=first[-1].position, limit=500)
-
-    assert first + rest == whole
-    assert [row.position for row in whole] == sorted((row.position for row in whole), reverse=True)
-    assert {row.account_id for row in await read_audit(world, account_id=account_id)} == {account_id}
-
-
-async def test_changes_that_cross_have_the_positions_of_their_events(world: World, account_id: str) -> None:
-    """Two processes, and saves that fail between: whoever saves draws positions the other has not seen."""
-    env = postgres_env(world.dsn, "accounts", create_tables=False)
-    others = [Accounts(PostgresDirectory, env) for _ in range(2)]
-
-    def issue_some(accounts: Accounts) -> int:
-        issued = 0
-        for _ in range(20):
-            with contextlib.suppress(IntegrityError):
-                key_id, author = new_key_id(), Author("here")
-                accounts.issue_key(
-                    account_id=account_id, key_id=key_id, user_id=None, secret_hash=HASH, at=NOW, by=author
-                )
-                issued += 1
-        return issued
-
-    issued = await asyncio.gather(*(asyncio.to_thread(issue_some, accounts) for accounts in others))
-
-    for accounts in others:
-        accounts.close()
-    assert replay.verify(world.dsn).differing == {}
-    assert len(await read_audit(world, account_id=account_id)) == 1 + sum(issued)
-
-
-async def test_a_wrong_row_of_the_audit_is_found_and_made_right(world: World, account_id: str) -> None:
-    [row] = await read_audit(world, account_id=account_id)
-    with psycopg.connect(world.dsn) as connection:
-        connection.execute("UPDATE accounts.audit SET actor = 'forged' WHERE position = %s", [row.position])
-
-    assert replay.verify(world.dsn).differing == {"audit": [str(row.position)]}
-    replay.rebuild(world.dsn)
-
-    assert await read_audit(world, account_id=account_id) == [row]
 
 
 async def test_tables_from_before_there_were_payers_are_kept(world: World, account_id: str) -> None:

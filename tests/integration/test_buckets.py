@@ -1,8 +1,7 @@
 """Buckets: a reader is soon whole again, whatever happened to the store, its writer or the library."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from nats.js.kv import KeyValue
 from shared.bucket import BucketReader, BucketWriter
 from shared.bus import connect
 from tests import infra
+from tests.beside import running, until
 
 pytestmark = pytest.mark.anyio
 
@@ -25,21 +25,6 @@ async def client(nats: infra.Nats) -> AsyncIterator[Client]:
     yield client
     await client.jetstream().delete_key_value(BUCKET)
     await client.close()
-
-
-@asynccontextmanager
-async def running(*parts: Any) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(part) for part in parts]
-    yield
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_reader_has_what_the_writer_has_and_what_it_puts(client: Client) -> None:

@@ -29,9 +29,9 @@ from shared.bus import ask, connect
 from tests import infra
 from tests.integration.edge_world import World as EdgeWorld
 from tests.integration.edge_world import running_edge
+from tests.integration.metering_world import paid, payment
 from tests.integration.publisher_stand_in import FakePublisher
 from tests.integration.service_process import bus_user, service
-from tests.integration.test_metering import paid, payment
 from tilt.slot import Slot
 
 pytestmark = pytest.mark.anyio

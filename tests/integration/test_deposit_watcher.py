@@ -15,14 +15,13 @@ from contracts.deposit_watcher import FundsObserved, RoundChanged, TicketRedeeme
 from contracts.message import LogEntry
 from contracts.streams import stream_of
 from tests import infra
+from tests.beside import until
 from tests.integration import watcher_world
+from tests.integration.local_node import ETHER, RECIPIENT_RAND
 from tests.integration.watcher_world import (
-    ETHER,
-    RECIPIENT_RAND,
     STRANGER,
     World,
     eventually,
-    until,
     watched_chain,
 )
 from tilt.chain.accounts import rpc

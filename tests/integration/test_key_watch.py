@@ -14,7 +14,6 @@ from contracts.deposit_watcher import FundsObserved
 from contracts.key_watch import KeyActivity, NetworkSighting
 from contracts.limits import Alarms
 from contracts.message import Event, LogEntry
-from contracts.signer import PaymentSigned
 from contracts.stops import StopView, stop_entry
 from services.quota.application import Quota
 from services.quota.domain.granting import Ask
@@ -29,6 +28,7 @@ from services.quota.watching import Watching
 from shared.money import Wei
 from shared.store import postgres_env
 from tests.infra import Database
+from tests.told_payments import payment_signed
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
@@ -70,22 +70,8 @@ class Replica:
             wanted=Wei(cost),
         )
         assert self.quota.grant_all([ask], at) == [cost]
-        payment = PaymentSigned(
-            account_id=ACCOUNT,
-            session_id=session,
-            user_id=None,
-            app="",
-            job_type="live",
-            recipient=recipient,
-            payer=PAYER,
-            tickets=1,
-            cost=cost,
-            face_value=cost,
-            win_prob="0x1",
-            units=1,
-            price_per_unit=1,
-            pixels_per_unit=1,
-            creation_round=10,
+        payment = payment_signed(
+            session, cost, account_id=ACCOUNT, recipient=recipient, payer=PAYER, face_value=cost
         )
         self.quota.follow_spend([entry(payment, at)], lambda _: None)
 

@@ -1,81 +1,34 @@
-"""The local chain: the real TicketBroker redeems what a payer signed, and survives its node."""
+"""The local chain: the real TicketBroker redeems what a payer signed."""
 
-import secrets
-import signal
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from eth_account import Account
-from eth_account.messages import encode_defunct
-from eth_typing import ChecksumAddress
 from hexbytes import HexBytes
 from web3 import Web3
 from web3.logs import DISCARD
 from web3.types import TxReceipt
 
 from contracts.livepeer import abi
-from tilt.chain import node
+from tests.integration.local_node import (
+    ALWAYS,
+    ETHER,
+    PLAN,
+    RECIPIENT_RAND,
+    Node,
+    address_of,
+    new_key,
+    redeem,
+    running,
+    signed,
+    winning_ticket,
+)
 from tilt.chain.accounts import TransactionRevertedError, rpc, set_balance
-from tilt.chain.deploy import Plan, deploy
+from tilt.chain.deploy import deploy
 from tilt.chain.local_chain import LocalChain, Round, Ticket
 from tilt.chain.world import World
-
-ROOT = Path(__file__).parents[2]
-ALWAYS = 2**256 - 1
-RECIPIENT_RAND = 0xC0FFEE
-ETHER = 10**18
-DEADLINE_SECONDS = 20
-
-
-def new_key() -> str:
-    return "0x" + secrets.token_hex(32)
-
-
-def address_of(key: str) -> ChecksumAddress:
-    return ChecksumAddress(Account.from_key(key).address)
-
-
-PLAN = Plan(
-    payer_key=new_key(), orchestrator_key=new_key(), deposit_wei=3 * ETHER + 1, reserve_wei=200 * ETHER + 7
-)
-
-
-class Node:
-    """A node on a free port; it may be stopped and started again."""
-
-    def __init__(self, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        self.directory = directory
-        self.url = f"http://127.0.0.1:{self._port}"
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(node.argv(port=self._port, directory=self.directory), cwd=ROOT)
-        node.wait_until_ready(self.url, DEADLINE_SECONDS)
-
-    def stop(self, how: signal.Signals) -> None:
-        self.process.send_signal(how)
-        self.process.wait(DEADLINE_SECONDS)
-
-    def deploy(self, plan: Plan) -> LocalChain:
-        return LocalChain(self.url, deploy(self.url, self.directory, plan))
-
-
-@contextmanager
-def running(directory: Path) -> Iterator[Node]:
-    a_node = Node(directory)
-    a_node.start()
-    try:
-        yield a_node
-    finally:
-        a_node.stop(signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +43,6 @@ def deployed(shared_node: Node) -> LocalChain:
 
 
 @pytest.fixture
-def own_node(tmp_path: Path) -> Iterator[Node]:
-    with running(tmp_path) as a_node:
-        yield a_node
-
-
-@pytest.fixture
 def chain(deployed: LocalChain) -> Iterator[LocalChain]:
     """Give each test the chain as deployed."""
     snapshot = deployed.web3.provider.make_request("evm_snapshot", [])["result"]  # type: ignore[arg-type]
@@ -106,29 +53,6 @@ def chain(deployed: LocalChain) -> Iterator[LocalChain]:
 @pytest.fixture
 def ticket(chain: LocalChain) -> Ticket:
     return winning_ticket(chain)
-
-
-def winning_ticket(chain: LocalChain) -> Ticket:
-    number, block_hash = chain.current_round()
-    return Ticket(
-        recipient=PLAN.orchestrator,
-        sender=PLAN.payer,
-        face_value=ETHER + 3,
-        win_prob=ALWAYS,
-        sender_nonce=1,
-        recipient_rand_hash=bytes(Web3.keccak(RECIPIENT_RAND.to_bytes(32, "big"))),
-        aux_data=number.to_bytes(32, "big") + block_hash,
-    )
-
-
-def signed(chain: LocalChain, ticket: Ticket) -> bytes:
-    message = encode_defunct(primitive=chain.ticket_hash(ticket))
-    return bytes(Account.sign_message(message, PLAN.payer_key).signature)
-
-
-def redeem(chain: LocalChain, ticket: Ticket, signature: bytes | None = None) -> TxReceipt:
-    signature = signature or signed(chain, ticket)
-    return chain.redeem(ticket, signature, RECIPIENT_RAND, key=PLAN.orchestrator_key)
 
 
 def ask_bonding(chain: LocalChain, signature: str, argument: bytes = b"") -> int:
@@ -355,84 +279,6 @@ def test_the_next_round_has_its_parents_hash(chain: LocalChain) -> None:
     assert chain.rounds.functions.currentRoundInitialized().call()
 
 
-def test_the_first_funds_are_final(own_node: Node) -> None:
-    chain = own_node.deploy(PLAN)
-
-    assert chain.sender_info(PLAN.payer, at="finalized") == (PLAN.deposit_wei, 0, PLAN.reserve_wei, 0)
-
-
-def test_a_stopped_chain_goes_on_where_it_was(own_node: Node) -> None:
-    chain = own_node.deploy(PLAN)
-    chain.initialize_next_round()
-    before = seen(chain)
-
-    own_node.stop(signal.SIGTERM)
-    own_node.start()
-
-    assert seen(chain) == before
-    assert own_node.deploy(PLAN).world == chain.world
-    assert seen(chain) == before
-
-
-def test_a_restarted_chain_redeems_and_opens_rounds(own_node: Node) -> None:
-    chain = own_node.deploy(PLAN)
-    ticket = winning_ticket(chain)
-    own_node.stop(signal.SIGTERM)
-    own_node.start()
-
-    redeem(chain, ticket)
-    opened = chain.initialize_next_round()
-
-    assert chain.used_tickets(chain.ticket_hash(ticket))
-    assert opened.block_hash == chain.web3.eth.get_block(chain.web3.eth.block_number - 1)["hash"]
-
-
-def test_a_killed_chain_is_where_its_last_dump_was(own_node: Node) -> None:
-    chain = own_node.deploy(PLAN)
-    chain.fund_deposit(PLAN.payer_key, 5)
-    before = seen(chain)
-    wait_for_dump(own_node.directory)
-
-    own_node.stop(signal.SIGKILL)
-    own_node.start()
-
-    assert seen(chain) == before
-
-
-def test_a_chain_killed_within_a_dump_keeps_its_contracts(own_node: Node) -> None:
-    chain = own_node.deploy(PLAN)
-    before = seen(chain)
-    chain.fund_deposit(PLAN.payer_key, 5)
-    own_node.stop(signal.SIGKILL)
-    (own_node.directory / "anvil.dump.json").write_text('{"block":')
-
-    own_node.start()
-
-    assert seen(chain) == before
-
-
 @pytest.mark.skipif(not Path("/proc").exists(), reason="asks Linux which program a process is")
 def test_the_node_is_anvil_itself(shared_node: Node) -> None:
     assert Path(f"/proc/{shared_node.process.pid}/exe").resolve().name == "anvil"
-
-
-def seen(chain: LocalChain) -> list[object]:
-    """What a watcher knows of the chain: blocks, code, money, rounds and logs."""
-    eth = chain.web3.eth
-    latest = eth.block_number
-    ours = (chain.world.ticket_broker, chain.world.minter, chain.world.payer)
-    return [
-        [eth.get_block(number)["hash"] for number in range(latest - 80, latest + 1)],
-        [(eth.get_code(who), eth.get_balance(who)) for who in map(Web3.to_checksum_address, ours)],
-        chain.sender_info(PLAN.payer, at="finalized"),
-        chain.sender_info(PLAN.payer),
-        chain.current_round(),
-        eth.get_logs({"fromBlock": chain.world.first_block, "toBlock": latest}),
-    ]
-
-
-def wait_for_dump(directory: Path) -> None:
-    dump, asked_at, deadline = directory / "anvil.dump.json", time.time(), time.monotonic() + DEADLINE_SECONDS
-    while not (dump.exists() and dump.stat().st_mtime > asked_at and dump.read_text().endswith("}")):
-        assert time.monotonic() < deadline, "no dump"
-        time.sleep(0.02)

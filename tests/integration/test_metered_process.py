@@ -5,7 +5,9 @@ import csv
 import io
 import json
 import time
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -22,15 +24,23 @@ from contracts.metering import (
 from services.cli.app import app
 from shared.bus import CommandRefusedError, ask
 from tests import infra
+from tests.integration.metering_world import METERING_USERS, World, metering_world, opening, paid, payment
 from tests.integration.service_process import bus_user
-from tests.integration.test_metering import World, opening, paid, payment
-from tests.integration.test_metering import world as world  # noqa: PLC0414 (a fixture)
+from tilt.slot import Slot
 
 pytestmark = pytest.mark.anyio
 
-NATS_USERS = (bus_user("metering"), bus_user("signer"), bus_user("edge"), bus_user("cli"))
+NATS_USERS = (*METERING_USERS, bus_user("cli"))
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 SECONDS = 30
+
+
+@pytest.fixture
+async def world(
+    database: Callable[..., infra.Database], nats: infra.Nats, slot: Slot, directory: Path
+) -> AsyncIterator[World]:
+    async with metering_world(database("metering").dsn("metering"), nats, slot, directory) as running:
+        yield running
 
 
 async def meter(world: World, name: str, **asked: Any) -> MeterPage:

@@ -27,13 +27,14 @@ from contracts.quota import (
     ReadBudget,
     ReadPool,
 )
-from contracts.signer import PaymentSigned, SessionClosed
+from contracts.signer import SessionClosed
 from contracts.streams import stream_of
 from services.provisioner import bus
 from services.provisioner.settings import ProvisionerSettings
 from shared.bus import CommandRefusedError, ask, connect
 from tests import infra
 from tests.integration.service_process import bus_user, service
+from tests.told_payments import payment_signed
 from tilt.slot import Slot
 
 pytestmark = pytest.mark.anyio
@@ -115,23 +116,7 @@ class World:
         return answer
 
     async def pay(self, payer: str, *, session: str, cost: int, made: int) -> None:
-        told = PaymentSigned(
-            account_id="acme",
-            session_id=session,
-            user_id=None,
-            app="app",
-            job_type="live",
-            recipient="0x" + "22" * 20,
-            payer=payer,
-            tickets=1,
-            cost=cost,
-            face_value=1000,
-            win_prob="0x1",
-            units=1,
-            price_per_unit=1,
-            pixels_per_unit=1,
-            creation_round=made,
-        )
+        told = payment_signed(session, cost, payer=payer, creation_round=made)
         await self.logs["signer"].tell(told)
 
     async def close(self, session: str, *, spent: int) -> None:

@@ -21,13 +21,13 @@ from contracts.message import Event
 from contracts.signer import FenceRaised, TicketRecovered
 from shared.bus import ask
 from tests import infra
+from tests.beside import until
 from tests.integration import watcher_world
 from tests.integration.watcher_world import (
     GRACE_SECONDS,
     World,
     eventually,
     signed,
-    until,
     watched_chain,
 )
 from tilt.chain.local_chain import Ticket

@@ -3,12 +3,10 @@
 import json
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from threading import Barrier
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +32,7 @@ from services.signer.rules import Limits
 from services.signer.state import StateSeal
 from shared.money import Wei
 from shared.store import EventSourced, postgres_env
+from tests.beside import together
 from tests.infra import Database
 from tests.quotes import QuoteMaker, body, chain_view
 
@@ -75,18 +74,6 @@ def quotas(database: Callable[..., Database], running: Callable[..., None]) -> t
         running(each)
     pair[0].create_tables()
     return pair
-
-
-def together[R](*calls: Callable[[], R]) -> list[R]:
-    """Run all at the same moment."""
-    barrier = Barrier(len(calls))
-
-    def run(call: Callable[[], R]) -> R:
-        barrier.wait(10)
-        return call()
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [running.result(30) for running in [pool.submit(run, call) for call in calls]]
 
 
 def pay(signing: Signing, text: str, now: datetime) -> Outcome:

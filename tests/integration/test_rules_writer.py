@@ -24,6 +24,7 @@ from shared.log import PublicLog
 from shared.money import Wei
 from shared.store import postgres_env
 from tests import infra
+from tests.beside import running, until
 from tests.infra import Database
 
 pytestmark = pytest.mark.anyio
@@ -72,17 +73,8 @@ async def writing(quota: Quota, client: Client) -> AsyncIterator[None]:
 @asynccontextmanager
 async def reading(client: Client) -> AsyncIterator[tuple[BucketReader, BucketReader]]:
     readers = BucketReader(client, RULES), BucketReader(client, STOPS)
-    tasks = [asyncio.create_task(reader.run()) for reader in readers]
-    yield readers
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.001)
+    async with running(*(reader.run() for reader in readers)):
+        yield readers
 
 
 async def test_whoever_takes_over_leaves_every_stop_and_rule_in_force(client: Client, quota: Quota) -> None:

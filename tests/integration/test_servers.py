@@ -17,7 +17,8 @@ from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
 from tests import infra
-from tests.integration.processes import pid_of, until
+from tests.beside import until
+from tests.integration.processes import pid_of
 from tilt.child import Process
 from tilt.servers import nats, postgres
 from tilt.slot import Slot

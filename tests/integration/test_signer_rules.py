@@ -1,8 +1,7 @@
 """Rules and stops on their way: from the bucket, over a real NATS, to what a signer refuses."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,6 +33,7 @@ from shared.bucket import BucketReader, BucketWriter
 from shared.bus import connect
 from shared.clock import SetClock
 from tests import infra
+from tests.beside import running, until
 from tests.quotes import QuoteMaker, body, chain_view
 
 pytestmark = pytest.mark.anyio
@@ -58,21 +58,6 @@ async def client(nats: infra.Nats) -> AsyncIterator[Client]:
     yield client
     await client.jetstream().delete_key_value(RULES)
     await client.close()
-
-
-@asynccontextmanager
-async def running(*parts: Any) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(part) for part in parts]
-    yield
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def signing(reader: BucketReader) -> Signing:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.processes import PARENT, PYTHON, SLEEP, is_alive, pid_of, printed_pid, until, when
+from tests.beside import until
+from tests.integration.processes import PARENT, PYTHON, SLEEP, is_alive, pid_of, printed_pid, when
 from tilt import child
 from tilt.child import NotReadyError, Process, when_done
 from tilt.supervisor import Supervisor

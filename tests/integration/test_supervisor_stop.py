@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.beside import until
 from tests.integration.processes import (
     PARENT,
     PYTHON,
@@ -21,7 +22,6 @@ from tests.integration.processes import (
     pid_of,
     printed_pid,
     says_ready,
-    until,
 )
 from tilt.child import Process
 from tilt.supervisor import Supervisor

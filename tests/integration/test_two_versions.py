@@ -25,6 +25,7 @@ from shared.inbox import Inbox
 from shared.positions import Positions
 from shared.store import Effect, NamedLog, postgres_env
 from tests import infra
+from tests.beside import until
 from tests.integration.service_process import bus_user
 
 pytestmark = pytest.mark.anyio
@@ -112,12 +113,6 @@ async def world(database: Callable[..., infra.Database], nats: infra.Nats) -> As
     application.close()
     for client in (admin, signer, reader):
         await client.close()
-
-
-async def until(what: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not what():
-            await asyncio.sleep(0.05)
 
 
 async def test_an_unknown_version_waits_and_the_release_that_knows_it_goes_on(

@@ -1,21 +1,14 @@
-"""The tables of pushed usage on real PostgreSQL: whatever the order, split and repeats, they are the same."""
+"""The tables of pushed usage on real PostgreSQL: what events, corrections and closed hours leave there."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
-from decimal import Decimal
-from itertools import count
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from services.metering.domain.counting import BILLION
-from services.metering.domain.meters import Counting
-from services.metering.usage_events import Arrival, Outcome
+from services.metering.usage_events import Outcome
 from tests import infra
 from tests.integration.pushed_usage import (
     NOW,
@@ -27,9 +20,6 @@ from tests.integration.pushed_usage import (
     opened,
     void,
 )
-
-RUNS = count()
-COMPARED = ("meter_hourly", "meter_values")
 
 
 @pytest.fixture
@@ -191,174 +181,3 @@ def test_several_accounts_are_saved_together_and_apart(store: Store) -> None:
     assert statuses == [RECORDED] * 3
     assert [(row[0], row[6]) for row in store.rows("meter_hourly")] == [("acme", 0), ("globex", 1)]
     assert store.differing() == {}
-
-
-def test_many_processes_with_the_same_events_record_each_once(
-    database: Callable[..., infra.Database],
-) -> None:
-    dsn = database("metering").dsn("metering")
-    with opened(dsn) as one, opened(dsn) as other:
-        one.define("total", "sum", "n")
-        ids = [f"{number}" for number in range(60)]
-        together = threading.Barrier(2)
-
-        def push(store: Store) -> list[str]:
-            together.wait(10)
-            found = []
-            for event_id in ids:
-                found += store.statuses(
-                    arrival(event_id, n=BILLION), void(f"{event_id} v {id(store)}", event_id)
-                )
-                found += store.statuses(correction(f"{event_id} c", event_id, n=2 * BILLION))
-            return found
-
-        with ThreadPoolExecutor(2) as threads:
-            statuses = [*threads.map(push, (one, other))]
-
-        assert {status for each in statuses for status in each} <= {RECORDED, REPEATED}
-        recorded = sum(each.count(RECORDED) for each in statuses)
-        assert recorded == len(one.rows("event_keys")) == 4 * len(ids)
-        assert one.differing() == {}
-
-
-def test_meters_that_change_meanwhile_count_what_is_recorded_after_them(
-    database: Callable[..., infra.Database],
-) -> None:
-    dsn = database("metering").dsn("metering")
-    with opened(dsn) as one, opened(dsn) as other, ThreadPoolExecutor(1) as threads:
-        for number in range(20):
-            changing = threads.submit(other.define, f"meter_{number}", "count")
-            assert one.statuses(arrival(f"{number} a")) == [RECORDED]
-            assert one.statuses(arrival(f"{number} b")) == [RECORDED]
-            changing.result(10)
-
-        assert one.differing() == {}
-
-
-def test_hours_that_are_closed_before_the_commit_do_not_change(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    until = NOW.replace(minute=0) - timedelta(hours=1)
-    closed: list[datetime] = []
-    read = store.usage_events._first_open  # noqa: SLF001
-
-    def closing_meanwhile(accounts: list[str]) -> dict[str, int]:
-        found = read(accounts)
-        if not closed:
-            store.close("acme", until)
-            closed.append(until)
-        return found
-
-    monkeypatch.setattr(store.usage_events, "_first_open", closing_meanwhile)
-
-    statuses = store.statuses(arrival("1", NOW - timedelta(hours=5)))
-
-    assert statuses == [RECORDED]
-    assert store.amounts("usage_events") == {(11, 7): (1, 1, "1")}
-    assert store.differing() == {}
-
-
-def test_a_meter_that_is_defined_before_the_commit_counts_what_it_stores(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counting = store.meters.counting
-    defined: list[str] = []
-
-    def defining_meanwhile() -> Counting:
-        found = counting()
-        if not defined:
-            defined.append("calls")
-            store.define("calls", "count")
-        return found
-
-    monkeypatch.setattr(store.meters, "counting", defining_meanwhile)
-
-    store.record(arrival("1"))
-
-    assert store.amounts("calls") == {(12, 12): (1, 0, "1")}
-    assert store.differing() == {}
-
-
-moments = st.integers(0, 40).map(lambda step: NOW - timedelta(minutes=17 * step))
-values = st.integers(0, 10**13).map(lambda number: number * 7)
-texts = st.sampled_from(["", "x", "y"])
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> list[list[Arrival]]:
-    """Records with their corrections, each in the order in which they are said."""
-    found = []
-    for number in range(draw(st.integers(1, 8))):
-        account = draw(st.sampled_from(["acme", "globex"]))
-        own: Any = {"account_id": account, "source": draw(st.sampled_from(["app", "web"]))}
-        first = arrival(f"{number}", draw(moments), n=draw(values), of=draw(texts), **own)
-        said = [first]
-        for place in range(draw(st.integers(0, 3))):
-            name = f"{number}.{place}"
-            if draw(st.booleans()):
-                said.append(void(name, f"{number}", **own))
-            else:
-                said.append(correction(name, f"{number}", n=draw(values), of=draw(texts), **own))
-        found.append(said)
-    return found
-
-
-def _interleaved(data: st.DataObject, history: Sequence[Sequence[Arrival]]) -> list[Arrival]:
-    order = data.draw(st.permutations([place for place, said in enumerate(history) for _ in said]))
-    waiting = [iter(said) for said in history]
-    return [next(waiting[place]) for place in order]
-
-
-def _recorded(store: Store, data: st.DataObject, arrivals: Sequence[Arrival]) -> list[Any]:
-    """Record these for accounts of their own, in pieces with repeats between; return their rows."""
-    run = f"{next(RUNS)}"
-    store.close(f"globex-{run}", NOW.replace(minute=0) - timedelta(hours=3))
-    own = [replace(each, account_id=f"{each.account_id}-{run}") for each in arrivals]
-    at = 0
-    while at < len(own):
-        size = data.draw(st.integers(1, len(own)))
-        repeats = data.draw(st.lists(st.integers(0, min(at + size, len(own)) - 1), max_size=3))
-        assert "refused" not in store.statuses(*own[at : at + size], *(own[place] for place in repeats))
-        at += size
-    rows = [store.rows(table, f"account_id LIKE '%-{run}'") for table in COMPARED]
-    return [[(account.removesuffix(f"-{run}"), *rest) for account, *rest in table] for table in rows]
-
-
-@settings(
-    max_examples=10,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(history=histories(), data=st.data())
-def test_any_order_split_and_repetition_give_the_same_tables(
-    store: Store, history: list[list[Arrival]], data: st.DataObject
-) -> None:
-    store.define("total", "sum", "n", group_by=["of"])
-    store.define("busy", "time", "n", filter={"of": ["x", "y"]})
-    store.define("peak", "max", "n")
-    store.define("kinds", "unique", "of", filter={"of": ["x"]})
-    first = _recorded(store, data, _interleaved(data, history))
-
-    again = _recorded(store, data, _interleaved(data, history))
-
-    assert again == first
-    assert _totals(first) == _totals_of(history)
-    assert store.differing() == {}
-
-
-def _totals(tables: list[Any]) -> dict[str, Decimal]:
-    totals: dict[str, Decimal] = {}
-    for account, meter, *_, amount in tables[0]:
-        if meter == "total":
-            totals[account] = totals.get(account, Decimal(0)) + amount
-    return {account: total for account, total in totals.items() if total}
-
-
-def _totals_of(history: Sequence[Sequence[Arrival]]) -> dict[str, Decimal]:
-    """What the last word on each record says."""
-    totals: dict[str, Decimal] = {}
-    for said in history:
-        last = said[-1]
-        number = Decimal(int((last.data or {}).get("n", 0))) / BILLION
-        totals[last.account_id] = totals.get(last.account_id, Decimal(0)) + number
-    return {account: total for account, total in totals.items() if total}

@@ -4,8 +4,6 @@ import asyncio
 import os
 import secrets
 import signal
-import socket
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -35,40 +33,19 @@ from services.provisioner.settings import ProvisionerSettings
 from shared.bucket import BucketReader
 from shared.bus import ServiceUnavailableError, ask, connect
 from tests import infra
+from tests.beside import until
+from tests.integration.local_node import ETHER, RECIPIENT_RAND, Node
 from tests.integration.service_process import bus_user, service
 from tests.integration.signer_stand_in import SignerStandIn
-from tilt.chain import node
 from tilt.chain.deploy import Plan, deploy
 from tilt.chain.local_chain import LocalChain, Ticket
 from tilt.slot import Slot
 
 NATS_USERS = tuple(map(bus_user, ("deposit_watcher", "signer", "quota", "edge")))
 
-ROOT = Path(__file__).parents[2]
-ETHER = 10**18
-RECIPIENT_RAND = 0xC0FFEE
 GRACE_SECONDS = 0.4
 DEADLINE_SECONDS = READY_SECONDS = 120
 STRANGER = "0x" + "ef" * 20
-
-
-class Node:
-    """The chain's node; it may be stopped and started again."""
-
-    def __init__(self, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        self.directory = directory
-        self.url = f"http://127.0.0.1:{self._port}"
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(node.argv(port=self._port, directory=self.directory), cwd=ROOT)
-        node.wait_until_ready(self.url, 20)
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        self.process.send_signal(how)
-        self.process.wait(20)
 
 
 @dataclass
@@ -245,12 +222,6 @@ def signed(ticket: Ticket, *, tickets: int = 1) -> PaymentSigned:
 
 def address_of(key: str) -> str:
     return str(Account.from_key(key).address)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def eventually[Value](

@@ -1,12 +1,10 @@
-"""Accounts and their API keys: who settles with us, and by which credential.
+"""Accounts: who settles with us, and how many keys and hooks one may have.
 
 Refused
 ├── BadId              an account's or key's id, a payer, an actor or a reason has the wrong shape
 ├── AccountNotFound    nobody opened it
 ├── AccountIdTaken     it was opened with another payer
 ├── AccountSuspended   it gets no new keys meanwhile
-├── KeyNotFound        no such key of this account
-├── KeyIdTaken         the id belongs to a key with other content
 ├── TooManyKeys        the account has as many keys as one may have
 └── TooManyHooks       the account has as many hooks as one may have
 """
@@ -24,10 +22,8 @@ KEYS_MAX = 1_000  # of one account, revoked ones included: suspending rewrites t
 HOOKS_MAX = 20  # of one account; removed ones make room
 ACCOUNT_ID = re.compile(r"[a-z0-9-]{3,64}")
 KEY_ID = re.compile(r"[A-Za-z0-9]{12}")
-USER_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 REASON = re.compile(r"[a-z0-9_]{1,64}")  # a code: free text would bring personal data into events
 ACTOR = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # who asked: a credential's id or a tool, never a name
-SECRET_HASH = re.compile(r"[0-9a-f]{64}")
 PAYER = re.compile(r"0x[0-9a-f]{40}")
 
 
@@ -57,20 +53,6 @@ class AccountSuspended(Refused):
 
     def __init__(self, account_id: str) -> None:
         super().__init__(f"account {account_id} is suspended")
-
-
-class KeyNotFound(Refused):
-    code = "key_not_found"
-
-    def __init__(self, key_id: str) -> None:
-        super().__init__(f"there is no key {key_id}")
-
-
-class KeyIdTaken(Refused):
-    code = "key_id_taken"
-
-    def __init__(self, key_id: str) -> None:
-        super().__init__(f"another key has the id {key_id}")
 
 
 class TooManyKeys(Refused):
@@ -242,100 +224,6 @@ class Account(Aggregate):
     @event(HookDismissed)
     def _hook_dismissed(self, timestamp: datetime) -> None:
         self.hooks -= 1
-
-
-class ApiKey(Aggregate):
-    """A credential of an account, optionally of one user. The key itself never gets here.
-
-    Its payer is its account's at the moment of issue, and stays.
-    """
-
-    TOPIC = "accounts.api_key"
-
-    class Event(Aggregate.Event):
-        TOPIC = "accounts.api_key.event"
-
-    class Issued(Event, Aggregate.Created):
-        TOPIC = "accounts.api_key_issued"
-        account_id: str
-        key_id: str
-        user_id: str | None
-        secret_hash: str
-        payer: str | None = None  # events from before there were several payers have none
-        actor: str = ""  # events from before changes had authors have neither
-        reason: str = ""
-
-    class Revoked(Event):
-        TOPIC = "accounts.api_key_revoked"
-        account_id: str
-        key_id: str
-        actor: str = ""
-        reason: str = ""
-
-    @staticmethod
-    def create_id(key_id: str) -> UUID:
-        return uuid5(NAMESPACE_URL, f"/api-keys/{key_id}")
-
-    @event(Issued)
-    def __init__(
-        self,
-        account_id: str,
-        key_id: str,
-        user_id: str | None,
-        secret_hash: str,
-        timestamp: datetime,
-        payer: str | None = None,
-        actor: str = "",
-        reason: str = "",
-    ) -> None:
-        self.account_id = account_id
-        self.key_id = key_id
-        self.user_id = user_id
-        self.secret_hash = secret_hash
-        self.payer = payer
-        self.revoked = False
-
-    @classmethod
-    def issue(
-        cls,
-        *,
-        account_id: str,
-        key_id: str,
-        user_id: str | None,
-        secret_hash: str,
-        payer: str | None = None,
-        at: datetime,
-        by: Author = UNSAID,
-    ) -> "ApiKey":
-        require(KEY_ID, key_id, "key_id")
-        require(SECRET_HASH, secret_hash, "secret_hash")
-        if user_id is not None:
-            require(USER_ID, user_id, "user_id")
-        return cls(
-            account_id,
-            key_id,
-            user_id,
-            secret_hash,
-            timestamp=at,
-            payer=payer,
-            actor=by.actor,
-            reason=by.reason,
-        )
-
-    def require_same(self, *, account_id: str, user_id: str | None, secret_hash: str) -> None:
-        """Accept a repeat of the issuing; the id with other content is refused."""
-        if (self.account_id, self.user_id, self.secret_hash) != (account_id, user_id, secret_hash):
-            raise KeyIdTaken(self.key_id)
-
-    def revoke(self, *, at: datetime, by: Author = UNSAID) -> None:
-        if not self.revoked:
-            self._revoked(self.account_id, self.key_id, timestamp=at, actor=by.actor, reason=by.reason)
-
-    @event(Revoked)
-    def _revoked(
-        self, account_id: str, key_id: str, timestamp: datetime, actor: str = "", reason: str = ""
-    ) -> None:
-        self.revoked = True
 
 
 def require(pattern: re.Pattern[str], value: str, what: str) -> None:

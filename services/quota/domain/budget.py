@@ -11,144 +11,33 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.domain import Aggregate, event
 
-from services.quota.domain import credit
+from services.quota.domain import credit, leases
+from services.quota.domain.budget_events import BudgetEvents
 from services.quota.domain.credit import CreditGrant, GrantKind
 from services.quota.domain.granting import Ask, Conditions, check, next_turn, to_warn_of
 from services.quota.domain.limit_set import Author, Scope
 from services.quota.domain.refusal import AWAY, RETRY_AFTER_SECONDS, AllowanceRefusal
 from services.quota.domain.spending import (
-    CREDIT,
-    WORTH,
     Rate,
     Standing,
     Worth,
     add_spend,
     no_spending,
+    rated,
     standings,
 )
 from shared.money import MicroUsd, Wei
 
-GRANTS_KEPT = 8  # of a session; older ones are closed or spent
-ENDED_KEPT = 1_000  # sessions that gave back what they held: more than copies of asks are late by
 
-
-class Budget(Aggregate):
+class Budget(BudgetEvents, Aggregate):
     """What one account may spend, and what it has."""
 
     TOPIC = "quota.budget"
     class_version = 3
 
-    class Event(Aggregate.Event):
-        TOPIC = "quota.budget.event"
-
-    class Opened(Event, Aggregate.Created):
-        TOPIC = "quota.budget_opened"
-        account_id: str
-        spend_limit: Wei
-
-    class SpendLimitSet(Event):
-        TOPIC = "quota.spend_limit_set"
-        spend_limit: Wei
-
-    class CreditGranted(Event):
-        TOPIC = "quota.credit_granted"
-        grant_id: str
-        kind: str
-        amount: MicroUsd
-        priority: int
-        expires: int | None  # seconds since 1970
-        actor: str
-        reason: str
-
-    class CreditVoided(Event):
-        TOPIC = "quota.credit_voided"
-        grant_id: str
-        actor: str
-        reason: str
-
-    class AllowanceGranted(Event):
-        TOPIC = "quota.allowance_granted"
-        session_id: str
-        number: int
-        amount: Wei
-        key_id: str
-        payer: str
-        user_id: str | None = None
-        token_id: str | None = None
-        ends_at: datetime | None = None  # when a window turns, or a grant of credit expires
-        counted_by: list[str] | None = None  # which sub-budgets count it: user, key, token
-
-    class SpendRecorded(Event):
-        TOPIC = "quota.spend_recorded"
-        spends: dict[str, Wei]  # by session
-        time_zone: str = "UTC"
-        micro_usd_per_eth: int = 0  # none was known
-        rate_source: str = ""
-        rate_at: datetime | None = None
-
-    class SpendRecovered(Event):
-        """Tickets that a restore had lost from the signer's log: spent, and held by no session."""
-
-        TOPIC = "quota.spend_recovered"
-        spends: dict[str, Wei]  # by session
-        time_zone: str = "UTC"
-        micro_usd_per_eth: int = 0
-        rate_source: str = ""
-        rate_at: datetime | None = None
-
-    class EstimatesCorrected(Event):
-        """Payments of a signer that is not ours were told: what they cost counts, at their time.
-
-        `freed`: by number of the ask, what had been held for them. `spent` is less than nothing where
-        an estimate had counted for more.
-        """
-
-        TOPIC = "quota.estimates_corrected"
-        session_id: str
-        freed: dict[str, Wei]
-        spent: Wei
-        counted_at: datetime
-        time_zone: str
-        micro_usd_per_eth: int = 0
-        rate_source: str = ""
-        rate_at: datetime | None = None
-
-    class AllowanceFreed(Event):
-        TOPIC = "quota.allowance_freed"
-        session_id: str
-        amount: Wei
-        ask_number: int  # grants up to it are given back, later ones stay
-
-    class LeasesTakenBack(Event):
-        """Limits changed: what sessions hold is asked back, of all or of those of one of these."""
-
-        TOPIC = "quota.leases_taken_back"
-        user_id: str | None
-        key_id: str | None
-        token_id: str | None
-
-    class LimitReached(Event):
-        TOPIC = "quota.limit_reached"
-        spend_limit: Wei
-        limit: str = "spend_limit_wei"
-        window: int = 0  # when it ends, in seconds since 1970
-
-    class LimitNeared(Event):
-        TOPIC = "quota.limit_neared"
-        limit: str
-        percent: int
-        window: int
-
-    class Suspended(Event):
-        TOPIC = "quota.budget_suspended"
-        reason: str
-
-    class Resumed(Event):
-        TOPIC = "quota.budget_resumed"
-
-    class KeyRevoked(Event):
-        TOPIC = "quota.key_revoked"
-        key_id: str
+    # The library looks for these two in the class itself.
+    Event = BudgetEvents.Event
+    Opened = BudgetEvents.Opened
 
     @staticmethod
     def create_id(account_id: str) -> UUID:
@@ -165,9 +54,7 @@ class Budget(Aggregate):
         self.reached: dict[str, list[Any]] = {}  # by limit: in which window, since when, how high it was
         self.warned: dict[str, list[int]] = {}  # by limit: in which window, and at what percentage
         self.revoked_keys: list[str] = []
-        # By session: granted and spent since it was closed last, the last ask, the last grants by
-        # the number of their ask, whose key, which payer.
-        self.sessions: dict[str, dict[str, Any]] = {}
+        self.sessions: leases.Sessions = {}
         self.ended: dict[str, int] = {}  # by session, up to which ask it gave back
 
     @staticmethod
@@ -198,23 +85,16 @@ class Budget(Aggregate):
         limits, rate, now = conditions.limits, conditions.rate, conditions.now
         found = standings(limits, self.spending, self.held, rate=rate, at=now, zone=conditions.zone)
         if limits.credit_limit_micro_usd is not None:
-            limit = limits.credit_limit_micro_usd * WORTH + credit.prepaid(self.credit, now)
-            held = rate.worth(self.held) if rate else 0
-            drawn = credit.drawn(self.credit, now)
-            found.append(
-                Standing(CREDIT, limit, credit.owed(self.credit), held, None, in_usd=True, drawn=drawn)
-            )
+            held = rate.worth(self.held) if rate else Worth(0)
+            found.append(credit.standing(self.credit, limits.credit_limit_micro_usd, held, now))
         return found
 
     def held_by(self, session_id: str) -> Wei:
-        session = self.sessions.get(session_id)
-        return Wei(max(0, session["granted"] - session["spent"])) if session else Wei(0)
+        return leases.held_by(self.sessions, session_id)
 
     def granted_before(self, ask: Ask) -> Wei | None:
         """What this very ask was granted, if it was answered already."""
-        session = self.sessions.get(ask.session_id)
-        grants = session["grants"] if session else {}
-        return Wei(grants[str(ask.number)]) if str(ask.number) in grants else None
+        return leases.granted_before(self.sessions, ask)
 
     def counting(self, session_id: str) -> list[Scope]:
         """Whose sub-budgets count what a session holds and spends."""
@@ -281,10 +161,10 @@ class Budget(Aggregate):
             self._credit_voided(grant_id, author.actor, author.reason, now)
 
     def record_spend(self, spends: dict[str, Wei], rate: Rate | None, zone: str, now: datetime) -> None:
-        self._spend_recorded(spends, time_zone=zone, **_rated(rate), timestamp=now)
+        self._spend_recorded(spends, time_zone=zone, **rated(rate), timestamp=now)
 
     def record_recovered(self, spends: dict[str, Wei], rate: Rate | None, zone: str, now: datetime) -> None:
-        self._spend_recovered(spends, time_zone=zone, **_rated(rate), timestamp=now)
+        self._spend_recovered(spends, time_zone=zone, **rated(rate), timestamp=now)
 
     def correct(
         self,
@@ -299,7 +179,7 @@ class Budget(Aggregate):
     ) -> None:
         """What payments cost takes the place of their estimates."""
         self._estimates_corrected(
-            session_id, freed, spent, counted_at, time_zone=zone, **_rated(rate), timestamp=now
+            session_id, freed, spent, counted_at, time_zone=zone, **rated(rate), timestamp=now
         )
 
     def free(self, session_id: str, ask_number: int, now: datetime) -> Wei:
@@ -307,10 +187,9 @@ class Budget(Aggregate):
 
         A grant to a later ask, made before the close was heard of, stays held.
         """
-        session = self.sessions.get(session_id)
-        if session is None:
+        if session_id not in self.sessions:
             return Wei(0)
-        amount = Wei(self.held_by(session_id) - _granted_after(session, ask_number))
+        amount = leases.freed_up_to(self.sessions, session_id, ask_number)
         self._allowance_freed(session_id, amount, ask_number, now)
         return amount
 
@@ -337,7 +216,7 @@ class Budget(Aggregate):
 
     # What happened
 
-    @event(AllowanceGranted)
+    @event(BudgetEvents.AllowanceGranted)
     def _allowance_granted(
         self,
         session_id: str,
@@ -351,18 +230,13 @@ class Budget(Aggregate):
         ends_at: datetime | None = None,
         counted_by: list[str] | None = None,
     ) -> None:
-        before = self.held_by(session_id)
-        session = self.sessions.setdefault(session_id, {"granted": 0, "spent": 0, "grants": {}})
-        session["granted"] += amount
-        session.update(number=number, key_id=key_id, payer=payer, user_id=user_id, token_id=token_id)
-        session["ends"] = ends_at.timestamp() if ends_at is not None else None
-        session["counted_by"] = counted_by or []
-        session["grants"][str(number)] = amount
-        if len(session["grants"]) > GRANTS_KEPT:
-            del session["grants"][next(iter(session["grants"]))]
-        self.held = Wei(self.held + self.held_by(session_id) - before)
+        whose = {"key_id": key_id, "payer": payer, "user_id": user_id, "token_id": token_id}
+        leased = leases.lease(
+            self.sessions, session_id, number, amount, ends_at=ends_at, counted_by=counted_by, **whose
+        )
+        self.held = Wei(self.held + leased)
 
-    @event(SpendRecorded)
+    @event(BudgetEvents.SpendRecorded)
     def _spend_recorded(
         self,
         spends: dict[str, Wei],
@@ -373,13 +247,10 @@ class Budget(Aggregate):
         timestamp: datetime | None = None,
     ) -> None:
         for session_id, amount in spends.items():
-            before = self.held_by(session_id)
-            if session_id in self.sessions:
-                self.sessions[session_id]["spent"] += amount
-            self.held = Wei(self.held + self.held_by(session_id) - before)
+            self.held = Wei(self.held + leases.spend(self.sessions, session_id, amount))
         self._count(spends, time_zone, micro_usd_per_eth, timestamp)
 
-    @event(SpendRecovered)
+    @event(BudgetEvents.SpendRecovered)
     def _spend_recovered(
         self,
         spends: dict[str, Wei],
@@ -391,7 +262,7 @@ class Budget(Aggregate):
     ) -> None:
         self._count(spends, time_zone, micro_usd_per_eth, timestamp)
 
-    @event(EstimatesCorrected)
+    @event(BudgetEvents.EstimatesCorrected)
     def _estimates_corrected(
         self,
         session_id: str,
@@ -404,14 +275,7 @@ class Budget(Aggregate):
         rate_at: datetime | None = None,
         timestamp: datetime | None = None,
     ) -> None:
-        """The session stays, as one that runs, until it is idle."""
-        before = self.held_by(session_id)
-        session = self.sessions.get(session_id)
-        if session is not None:
-            session["granted"] -= sum(freed.values())
-            for number in freed:
-                session["grants"].pop(number, None)
-        self.held = Wei(self.held + self.held_by(session_id) - before)
+        self.held = Wei(self.held + leases.take_grants(self.sessions, session_id, freed))
         self._count({session_id: spent}, time_zone, micro_usd_per_eth, counted_at)
 
     def _count(
@@ -423,27 +287,18 @@ class Budget(Aggregate):
         add_spend(self.spending, amount, worth, at, zone)
         credit.draw(self.credit, worth, at)
 
-    @event(AllowanceFreed)
+    @event(BudgetEvents.AllowanceFreed)
     def _allowance_freed(self, session_id: str, amount: Wei, ask_number: int, timestamp: datetime) -> None:
         self.held = Wei(self.held - amount)
-        self.ended.pop(session_id, None)
-        self.ended[session_id] = ask_number
-        if len(self.ended) > ENDED_KEPT:
-            del self.ended[next(iter(self.ended))]
-        session = self.sessions[session_id]
-        later = _granted_after(session, ask_number)
-        if later:
-            session.update(granted=later, spent=0)
-        else:
-            del self.sessions[session_id]
+        leases.end(self.sessions, self.ended, session_id, ask_number)
 
-    @event(LeasesTakenBack)
+    @event(BudgetEvents.LeasesTakenBack)
     def _leases_taken_back(
         self, user_id: str | None, key_id: str | None, token_id: str | None, timestamp: datetime
     ) -> None:
         """Nothing is free yet: the signer closes the sessions."""
 
-    @event(LimitReached)
+    @event(BudgetEvents.LimitReached)
     def _limit_reached(
         self,
         spend_limit: Wei,
@@ -454,16 +309,16 @@ class Budget(Aggregate):
         assert timestamp is not None
         self.reached[limit] = [window, timestamp.timestamp(), spend_limit]
 
-    @event(LimitNeared)
+    @event(BudgetEvents.LimitNeared)
     def _limit_neared(self, limit: str, percent: int, window: int, timestamp: datetime) -> None:
         self.warned[limit] = [window, percent]
 
-    @event(SpendLimitSet)
+    @event(BudgetEvents.SpendLimitSet)
     def _spend_limit_set(self, spend_limit: Wei, timestamp: datetime) -> None:
         self.spend_limit = spend_limit
         self.reached.clear()
 
-    @event(CreditGranted)
+    @event(BudgetEvents.CreditGranted)
     def _credit_granted(
         self,
         grant_id: str,
@@ -478,33 +333,18 @@ class Budget(Aggregate):
         grant = CreditGrant(grant_id, GrantKind(kind), amount, priority, expires)
         credit.add(self.credit, grant, timestamp)
 
-    @event(CreditVoided)
+    @event(BudgetEvents.CreditVoided)
     def _credit_voided(self, grant_id: str, actor: str, reason: str, timestamp: datetime) -> None:
         self.credit["grants"][grant_id]["left"] = 0
 
-    @event(Suspended)
+    @event(BudgetEvents.Suspended)
     def _suspended(self, reason: str, timestamp: datetime) -> None:
         self.suspended = reason
 
-    @event(Resumed)
+    @event(BudgetEvents.Resumed)
     def _resumed(self, timestamp: datetime) -> None:
         self.suspended = ""
 
-    @event(KeyRevoked)
+    @event(BudgetEvents.KeyRevoked)
     def _key_revoked(self, key_id: str, timestamp: datetime) -> None:
         self.revoked_keys.append(key_id)
-
-
-def _rated(rate: Rate | None) -> dict[str, Any]:
-    """What an event of spend says of its rate; nothing where none was known."""
-    if rate is None:
-        return {}
-    return {
-        "micro_usd_per_eth": rate.micro_usd_per_eth,
-        "rate_source": rate.source,
-        "rate_at": rate.observed_at,
-    }
-
-
-def _granted_after(session: dict[str, Any], ask_number: int) -> int:
-    return sum(amount for number, amount in session["grants"].items() if int(number) > ask_number)

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from services.quota.domain.spending import WORTH, Worth
+from services.quota.domain.spending import CREDIT, WORTH, Standing, Worth
 from shared.money import MicroUsd
 from shared.refusal import Refused
 
@@ -97,6 +97,12 @@ def drawn(credit: Mapping[str, Any], at: datetime) -> Worth:
     """What was drawn of the grants that are valid: used up ones are history."""
     valid = [grant for grant in credit["grants"].values() if is_valid(grant, at)]
     return Worth(sum(grant["amount"] * WORTH - grant["left"] for grant in valid))
+
+
+def standing(credit: Mapping[str, Any], credit_limit: MicroUsd, held: Worth, at: datetime) -> Standing:
+    """What may be owed, beyond what grants have left, as one more limit."""
+    limit = credit_limit * WORTH + prepaid(credit, at)
+    return Standing(CREDIT, limit, owed(credit), held, None, in_usd=True, drawn=drawn(credit, at))
 
 
 def is_trial(credit: Mapping[str, Any], at: datetime) -> bool:

@@ -30,6 +30,17 @@ class Rate:
         return Worth(amount * self.micro_usd_per_eth)
 
 
+def rated(rate: Rate | None) -> dict[str, Any]:
+    """What an event of spend says of its rate; nothing where none was known."""
+    if rate is None:
+        return {}
+    return {
+        "micro_usd_per_eth": rate.micro_usd_per_eth,
+        "rate_source": rate.source,
+        "rate_at": rate.observed_at,
+    }
+
+
 def micro_usd(worth: Worth) -> MicroUsd:
     """In whole micro-dollars, rounded up: for showing, nothing is decided on it."""
     return MicroUsd(-(-worth // WORTH))

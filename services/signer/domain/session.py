@@ -8,6 +8,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.domain import Aggregate, event
 
+from services.signer.domain.session_events import SessionEvents
 from shared.money import CERTAIN, Wei, batch_cost
 
 IDS_MAX = 50_000  # kept in memory: an id costs ten times a look-up
@@ -20,7 +21,7 @@ ASKS_LEFT_OUT = 1_000_000  # more than a session ever makes
 ALLOWANCE_SECONDS = 60  # how much of its own pace a running session asks for
 
 
-class PaymentSession(Aggregate):
+class PaymentSession(SessionEvents, Aggregate):
     """One chain of payments of one account to one orchestrator.
 
     `balance`, `credit` and `ev` count in 1/(CERTAIN x pixels_per_unit) wei: exact whole numbers.
@@ -29,92 +30,9 @@ class PaymentSession(Aggregate):
     TOPIC = "signer.payment_session"
     class_version = 5
 
-    class Event(Aggregate.Event):
-        TOPIC = "signer.payment_session.event"
-
-    class Named(Event, Aggregate.Created):
-        """The id exists. Alone it is the tombstone of a session that never opened."""
-
-        TOPIC = "signer.session_named"
-        account_id: str
-        session_id: str
-
-    class Opened(Event):
-        TOPIC = "signer.session_opened"
-        user_id: str | None
-        key_id: str
-        stream_id: str | None
-        payer: str
-        app: str
-        job_type: str
-        orchestrator: str
-        price_per_unit: int
-        pixels_per_unit: int
-        token_id: str | None = None
-        capability: str = ""
-
-    class UseChanged(Event):
-        """From here on another key pays for the session, or another capability is asked for."""
-
-        TOPIC = "signer.use_changed"
-        key_id: str
-        capability: str
-
-    class ManifestNamed(Event):
-        TOPIC = "signer.manifest_named"
-        manifest_id: str
-        credentials: str
-
-    class QuoteAccepted(Event):
-        TOPIC = "signer.quote_accepted"
-        recipient_rand_hash: str
-        recipient: str
-        face_value: int
-        win_prob: int
-        creation_round: int
-
-    class Adopted(Event):
-        """It goes on where a signer with the same key left off (design §4.2)."""
-
-        TOPIC = "signer.session_adopted"
-        sequence: int
-        balance: int
-        last_at: datetime
-
-    class Continued(Event):
-        """It goes on where the client's state says, which the log had lost (design §4.2)."""
-
-        TOPIC = "signer.session_continued"
-        payments_lost: int
-        sequence: int
-        balance: int
-        last_at: datetime
-
-    class AllowanceGranted(Event):
-        TOPIC = "signer.allowance_granted"
-        number: int
-        amount: Wei
-
-    class PaymentSigned(Event):
-        TOPIC = "signer.payment_signed"
-        digest: str
-        units: int
-        tickets: int
-        first_nonce: int
-        signatures: str
-        cost: Wei
-        lost: bool
-
-    class PaymentRefused(Event):
-        TOPIC = "signer.payment_refused"
-        status: int
-        reason: str
-        message: str
-
-    class Closed(Event):
-        TOPIC = "signer.session_closed"
-        spent: Wei
-        ask_number: int
+    # The library looks for these two in the class itself.
+    Event = SessionEvents.Event
+    Named = SessionEvents.Named
 
     @staticmethod
     @lru_cache(maxsize=IDS_MAX)
@@ -206,7 +124,7 @@ class PaymentSession(Aggregate):
 
     # What may be done with it: the first three need no decision, and are events themselves
 
-    @event(Opened)
+    @event(SessionEvents.Opened)
     def open(
         self,
         user_id: str | None,
@@ -238,7 +156,7 @@ class PaymentSession(Aggregate):
         self.payments = 0
         self.tickets = 0
 
-    @event(ManifestNamed)
+    @event(SessionEvents.ManifestNamed)
     def name_manifest(self, manifest_id: str, credentials: str, timestamp: datetime) -> None:
         self.manifests[manifest_id] = credentials
 
@@ -248,12 +166,12 @@ class PaymentSession(Aggregate):
         if (key_id, capability) != (self.key_id, self.capability):
             self._use_changed(key_id, capability, timestamp=now)
 
-    @event(UseChanged)
+    @event(SessionEvents.UseChanged)
     def _use_changed(self, key_id: str, capability: str, timestamp: datetime) -> None:
         self.key_id = key_id
         self.capability = capability
 
-    @event(Adopted)
+    @event(SessionEvents.Adopted)
     def adopt(self, sequence: int, balance: int, last_at: datetime, timestamp: datetime) -> None:
         self.sequence = sequence
         self.balance = balance
@@ -342,7 +260,7 @@ class PaymentSession(Aggregate):
 
     # What happened
 
-    @event(Continued)
+    @event(SessionEvents.Continued)
     def _continued(
         self, payments_lost: int, sequence: int, balance: int, last_at: datetime, timestamp: datetime
     ) -> None:
@@ -355,7 +273,7 @@ class PaymentSession(Aggregate):
         self.recipient = ""
         self.continued_at = timestamp
 
-    @event(QuoteAccepted)
+    @event(SessionEvents.QuoteAccepted)
     def _quote_accepted(
         self,
         recipient_rand_hash: str,
@@ -371,13 +289,13 @@ class PaymentSession(Aggregate):
         self.win_prob = win_prob
         self.creation_round = creation_round
 
-    @event(AllowanceGranted)
+    @event(SessionEvents.AllowanceGranted)
     def _allowance_granted(self, number: int, amount: Wei, timestamp: datetime) -> None:
         self.asks = number
         self.granted = Wei(self.granted + amount)
         self.closed = False
 
-    @event(PaymentSigned)
+    @event(SessionEvents.PaymentSigned)
     def _payment_signed(
         self,
         digest: str,
@@ -407,13 +325,13 @@ class PaymentSession(Aggregate):
         self.refused_at.clear()
         self.refused_seconds.clear()
 
-    @event(PaymentRefused)
+    @event(SessionEvents.PaymentRefused)
     def _payment_refused(self, status: int, reason: str, message: str, timestamp: datetime) -> None:
         before = self.refused_seconds.get(reason)
         self.refused_seconds[reason] = min(2 * before, REFUSAL_SECONDS_MAX) if before else REFUSAL_SECONDS
         self.refused_at[reason] = timestamp
 
-    @event(Closed)
+    @event(SessionEvents.Closed)
     def _closed(self, spent: Wei, ask_number: int, timestamp: datetime) -> None:
         self.granted = spent
         self.asks = ask_number

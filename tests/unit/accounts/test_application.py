@@ -6,13 +6,8 @@ from eventsourcing.persistence import IntegrityError
 
 from services.accounts.application import Accounts
 from services.accounts.directory import KeyRow
-from services.accounts.domain.accounts import (
-    AccountIdTaken,
-    AccountNotFound,
-    AccountSuspended,
-    KeyIdTaken,
-    KeyNotFound,
-)
+from services.accounts.domain.accounts import AccountIdTaken, AccountNotFound, AccountSuspended
+from services.accounts.domain.api_key import KeyIdTaken, KeyNotFound
 from tests.unit.accounts.fake_directory import FakeDirectory
 
 NOW = datetime(2031, 5, 17, 8, 30, tzinfo=UTC)

@@ -7,12 +7,11 @@ from services.accounts.domain.accounts import (
     Account,
     AccountIdTaken,
     AccountSuspended,
-    ApiKey,
     Author,
     BadId,
-    KeyIdTaken,
     TooManyKeys,
 )
+from services.accounts.domain.api_key import ApiKey, KeyIdTaken
 
 NOW = datetime(2031, 5, 17, 8, 30, tzinfo=UTC)
 LATER = NOW + timedelta(days=3)

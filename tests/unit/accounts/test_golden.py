@@ -10,7 +10,8 @@ from eventsourcing.domain import Aggregate
 from eventsourcing.persistence import Notification, StoredEvent
 
 from contracts import accounts as contract
-from services.accounts.domain.accounts import Account, ApiKey
+from services.accounts.domain.accounts import Account
+from services.accounts.domain.api_key import ApiKey
 from services.accounts.outbox import AccountsOutbox, public_of
 from shared.store import EventSourced
 from tests.architecture.test_contracts_only_grow import domain_classes

@@ -3,7 +3,8 @@ from datetime import UTC, datetime
 import pytest
 
 from contracts import accounts as contract
-from services.accounts.domain.accounts import Account, ApiKey
+from services.accounts.domain.accounts import Account
+from services.accounts.domain.api_key import ApiKey
 from services.accounts.outbox import AccountsOutbox
 from shared.store import EventSourced
 

@@ -1,4 +1,4 @@
-"""`/v1` for limits, plans, credit, stops and whose key it is; quota and accounts are stand-ins."""
+"""`/v1` for limits and whose key it is; quota and accounts are stand-ins."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 
 from contracts import limits
-from contracts.credit import GrantCredit, VoidCredit
 from contracts.limits import Scoped
 from contracts.message import Refusal
 from contracts.quota import BudgetView, SetSpendLimit
-from contracts.stops import LiftStops, ListStops, SetStops
 from tests.unit.edge.edge_app import Edge
 from tests.unit.edge.managing import ACTOR, HOUR_FIELDS, asked, manage, managed, send
 
@@ -264,153 +262,6 @@ async def test_opening_an_account_with_a_limit_says_who(edge: Edge) -> None:
     [command] = asked(edge, SetSpendLimit)
     assert opened.status == 201
     assert (command["spend_limit"], command["actor"], command["reason"]) == ("7", ACTOR, "account_opened")
-
-
-async def test_plans_are_made_listed_and_read(edge: Edge) -> None:
-    body = {"limits": {"streams_max": 2}, "user_limits": {"spend_per_day_wei": "9"}, "rank": 0, "trial": True}
-    written = await manage(edge, "PUT", "/v1/plans/trial", {**body, "reason": "launch"})
-    listed = await manage(edge, "GET", "/v1/plans")
-    read = await manage(edge, "GET", "/v1/plans/pro")
-    missing = await manage(edge, "GET", "/v1/plans/gold")
-
-    [command] = asked(edge, limits.SetPlan)
-    assert (command["actor"], command["reason"], command["plan"]["rank"]) == (ACTOR, "launch", 0)
-    assert written.json["user_limits"]["spend_per_day_wei"] == "9"
-    assert written.json["limits"]["streams_max"] == 2
-    assert listed.json["plans"] == [read.json]
-    assert (missing.status, missing.json["code"]) == (404, "plan_not_found")
-
-
-@pytest.mark.parametrize(
-    ("headers", "body"),
-    [
-        ({"idempotency_key": "order-4711"}, {}),
-        ({}, {"grant_id": "order-4711"}),
-        ({"idempotency_key": "order-4711"}, {"grant_id": "order-4711"}),
-    ],
-)
-async def test_a_grant_is_named_by_the_header_or_the_body(
-    edge: Edge, headers: dict[str, str], body: dict[str, str]
-) -> None:
-    told = {**body, "amount_micro_usd": 25_000_000, "credit": "trial", "priority": 3}
-    granted = await manage(edge, "POST", "/v1/accounts/acme/credit", told, **headers)
-
-    [command] = asked(edge, GrantCredit)
-    assert granted.status == 201
-    assert (command["grant_id"], command["actor"]) == ("order-4711", ACTOR)
-    assert granted.json["grants"][0]["amount_micro_usd"] == 25_000_000
-
-
-@pytest.mark.parametrize(
-    ("headers", "body"), [({}, {}), ({"idempotency_key": "one"}, {"grant_id": "another"})]
-)
-async def test_a_grant_has_one_name(edge: Edge, headers: dict[str, str], body: dict[str, str]) -> None:
-    told = {**body, "amount_micro_usd": 1}
-    refused = await manage(edge, "POST", "/v1/accounts/acme/credit", told, **headers)
-
-    assert (refused.status, refused.json["errors"][0]["field"]) == (422, "body.grant_id")
-    assert not asked(edge, GrantCredit)
-
-
-async def test_other_content_under_a_grants_name_is_a_conflict(edge: Edge) -> None:
-    edge.bus.answers[GrantCredit.subject] = lambda _: Refusal(code="credit_grant_id_taken", message="taken")
-    body = {"grant_id": "one", "amount_micro_usd": 1}
-
-    refused = await manage(edge, "POST", "/v1/accounts/acme/credit", body)
-
-    assert (refused.status, refused.json["code"]) == (409, "credit_grant_id_taken")
-
-
-async def test_credit_is_read_and_taken_back(edge: Edge) -> None:
-    read = await send(edge, "GET", "/v1/accounts/acme/credit", edge.issue().text)
-    voided = await manage(edge, "DELETE", "/v1/accounts/acme/credit/grant-1?reason=mistake")
-
-    assert read.json["prepaid_micro_usd"] == 6
-    assert (voided.status, voided.json["grants"][0]["grant_id"]) == (200, "grant-1")
-    [command] = asked(edge, VoidCredit)
-    assert (command["grant_id"], command["actor"], command["reason"]) == ("grant-1", ACTOR, "mistake")
-
-
-async def test_stops_are_set_listed_and_lifted(edge: Edge) -> None:
-    targets = [
-        {"what": "everything"},
-        {"what": "user", "value": "acme:ann:1"},
-        {"what": "recipient", "value": RECIPIENT},
-    ]
-    body = {"stops": targets, "expires_at": "2031-05-18T00:00:00Z", "reason": "incident_7"}
-    stopped = await manage(edge, "POST", "/v1/stops", body)
-    listed = await manage(edge, "GET", "/v1/stops?limit=1")
-    await manage(edge, "GET", f"/v1/stops?cursor={listed.json['next']}")
-    lifted = await manage(edge, "POST", "/v1/stops/lift", {"stops": targets[:1]})
-
-    [command] = asked(edge, SetStops)
-    told = [(stop["what"], stop["value"]) for stop in command["stops"]]
-    expected = [("everything", ""), ("user", "acme:ann:1"), ("recipient", RECIPIENT.lower())]
-    assert told == expected
-    assert (command["expires_at"], command["reason"]) == ("2031-05-18T00:00:00Z", "incident_7")
-    assert [(stop["what"], stop["value"]) for stop in stopped.json["stops"]] == expected
-    assert asked(edge, ListStops)[1]["after"] == "app:demo"
-    assert (lifted.status, lifted.text) == (204, "")
-    assert asked(edge, LiftStops)[0]["actor"] == ACTOR
-
-
-@pytest.mark.parametrize(
-    ("target", "field"),
-    [
-        ({"what": "everybody"}, "what"),
-        ({"what": "everything", "value": "x"}, "value"),
-        ({"what": "account", "value": "No"}, "value"),
-        ({"what": "account"}, "value"),
-        ({"what": "user", "value": "acme"}, "value"),
-        ({"what": "key", "value": "short"}, "value"),
-        ({"what": "job_type", "value": "film"}, "value"),
-        ({"what": "app"}, "value"),
-        ({"what": "recipient", "value": "0x12"}, "value"),
-        ({"what": "payer", "value": RECIPIENT.replace("aA", "AA")}, "value"),
-        ({"what": "app", "value": "a", "reason": "b"}, "reason"),
-    ],
-)
-async def test_a_stop_of_nothing_we_know_is_named(edge: Edge, target: dict[str, str], field: str) -> None:
-    refused = await manage(edge, "POST", "/v1/stops", {"stops": [{"what": "everything"}, target]})
-
-    assert refused.status == 422
-    assert [error["field"] for error in refused.json["errors"]] == [f"body.stops.1.{field}"]
-    assert "\n" not in refused.json["detail"]
-
-
-async def import_csv(edge: Edge, text: bytes, query: str = "") -> Any:
-    headers = {"content-type": "text/csv", "authorization": "Bearer an-administrators-key-of-these-tests"}
-    return await edge.call("POST", f"/v1/stops{query}", body=text, headers=headers)
-
-
-async def test_a_deny_list_of_recipients_is_imported(edge: Edge) -> None:
-    other = "0x" + "ab" * 20
-    text = f'\ufeffrecipient,why\r\n{RECIPIENT},"stolen"\r\n\r\n# a remark\r\n"{other}"\r\n'
-
-    answer = await import_csv(edge, text.encode(), "?reason=sanctioned")
-
-    [command] = asked(edge, SetStops)
-    assert answer.status == 200, answer.text
-    assert command["stops"] == [{"what": "recipient", "value": value} for value in (RECIPIENT.lower(), other)]
-    assert command["reason"] == "sanctioned"
-
-
-@pytest.mark.parametrize(
-    ("text", "field"),
-    [
-        (b"0x12\n", "body.stops.0.value"),
-        (b"", "body"),
-        (b"# nothing\n", "body.stops"),
-        (b"\xff", "body"),
-        (b"\n".join(b"0x%040x" % number for number in range(501)), "body.stops"),
-    ],
-)
-async def test_a_bent_deny_list_stops_nothing(edge: Edge, text: bytes, field: str) -> None:
-    answer = await import_csv(edge, text)
-
-    assert answer.status == 422
-    assert {error["field"] for error in answer.json["errors"]} == {field}
-    assert not asked(edge, SetStops)
 
 
 async def test_me_tells_a_key_what_is_counted_of_its_holder(edge: Edge) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from contracts.deposit_watcher import FundsObserved
 from contracts.message import Event, LogEntry
-from contracts.signer import PaymentSigned, SessionClosed
+from contracts.signer import SessionClosed
 from services.quota.application import Answer, Quota
 from services.quota.domain.budget import Budget
 from services.quota.domain.granting import Ask
@@ -16,6 +16,7 @@ from services.quota.domain.refusal import AllowanceRefusal
 from services.quota.limiting import Limiting
 from services.quota.stopping import Stopping
 from shared.money import Wei
+from tests.told_payments import payment_signed
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PAYER, OTHER = "0x" + "11" * 20, "0x" + "22" * 20
@@ -104,22 +105,8 @@ class Ledger:
     def paid(
         self, session: str, cost: int, *, made: int = 10, payer: str = PAYER, recipient: str = RECIPIENT
     ) -> None:
-        payment = PaymentSigned(
-            account_id="account-1",
-            session_id=session,
-            user_id=None,
-            app="app",
-            job_type="live",
-            recipient=recipient,
-            payer=payer,
-            tickets=1,
-            cost=cost,
-            face_value=1000,
-            win_prob="0x1",
-            units=1,
-            price_per_unit=1,
-            pixels_per_unit=1,
-            creation_round=made,
+        payment = payment_signed(
+            session, cost, account_id="account-1", recipient=recipient, payer=payer, creation_round=made
         )
         self.hear(payment, self.quota.follow_spend)
 

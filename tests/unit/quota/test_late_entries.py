@@ -9,6 +9,7 @@ from contracts.signer import PaymentSigned, SessionClosed
 from services.quota.application import Quota
 from services.quota.domain.granting import Ask
 from shared.money import Wei
+from tests.told_payments import payment_signed
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PAYER = "0x" + "11" * 20
@@ -30,23 +31,7 @@ def entry(event: Event, seconds: int = 0) -> LogEntry:
 
 
 def paid(cost: int) -> PaymentSigned:
-    return PaymentSigned(
-        account_id="acme",
-        session_id="s1",
-        user_id=None,
-        app="",
-        job_type="live",
-        recipient="0x" + "22" * 20,
-        payer=PAYER,
-        tickets=1,
-        cost=cost,
-        face_value=1000,
-        win_prob="0x1",
-        units=1,
-        price_per_unit=1,
-        pixels_per_unit=1,
-        creation_round=10,
-    )
+    return payment_signed("s1", cost, payer=PAYER)
 
 
 def closed(ask_number: int) -> SessionClosed:

@@ -51,7 +51,7 @@ def capabilities(*models: tuple[int, str], listed: tuple[int, ...] = (), bits: t
     for capability in listed:
         message.capacities[capability] = 1
     message.bitstring.extend(bits)
-    return b64encode(message.SerializeToString()).decode()
+    return b64encode(message.SerializeToString(deterministic=True)).decode()
 
 
 def request(quote: QuoteMaker, *, manifest_id: str = "1a2b3c4d", **fields: Any) -> str:

@@ -2,22 +2,19 @@
 
 import json
 from base64 import b64decode, b64encode
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from eventsourcing.persistence import OperationalError
 
-from services.signer.application import Close
 from services.signer.deciding import AllowanceNeeded, Grant
 from services.signer.domain.fence import Fence
 from services.signer.domain.sequence import TicketSequence
 from services.signer.domain.session import PaymentSession
 from services.signer.intent import PaymentRequest
-from services.signer.rules import Limits
 from services.signer.state import StateSeal
 from shared.money import Wei, batch_cost
-from tests.quotes import L1_BLOCK, PREVIOUS_HASH, ROUND, QuoteMaker, body, chain_view
+from tests.quotes import L1_BLOCK, QuoteMaker, body
 from tests.unit.signer.client import RICH, START, Signer, nonces, sequence_of, state_of
 
 WIRE_ERROR = 400
@@ -313,154 +310,6 @@ def test_nothing_is_signed_past_the_allowance(signer: Signer, quote: QuoteMaker)
     outcome = signer.ask(body(quote.text(), state=first["state"]), grant=None)
 
     assert isinstance(outcome, AllowanceNeeded)
-
-
-def test_a_closed_session_asks_quota_anew(signer: Signer, quote: QuoteMaker) -> None:
-    first = signer.pay(body(quote.text()))
-    session_id = json.loads(b64decode(first["state"]["State"]))["StateID"]
-    signer.signing.close_all([Close("account-1", session_id, 1, 0)], START)
-    signer.wait(10)
-    text = body(quote.text(), state=first["state"])
-
-    wish = signer.ask(text, grant=None)
-    stale = signer.signing.sign_all(
-        [PaymentRequest("account-1", "key-1", None, None, text)], signer.now, {0: Grant(1, RICH)}
-    )
-
-    assert isinstance(wish, AllowanceNeeded)
-    assert wish.number == 2
-    assert isinstance(stale[0], AllowanceNeeded)  # a grant from before the close is void
-    assert signer.pay(text)
-
-
-def test_a_close_is_stored_once_and_voids_later_grants(signer: Signer) -> None:
-    for ask_number in (1, 1, 2, 2):
-        signer.signing.close_all([Close("account-1", "never-opened", ask_number, 0)], START)
-
-    session = signer.signing.session("account-1", "never-opened")
-    assert (session.version, session.asks, session.closed) == (3, 2, True)
-
-
-def test_a_close_is_told_again_while_quota_goes_on_asking(signer: Signer) -> None:
-    """Quota may have granted a late copy of an old ask; nothing else would ever free it."""
-    close = Close("account-1", "never-opened", 1, 0)
-    for seconds in (0, 5, 29, 31, 40, 62):
-        signer.signing.close_all([close], START + timedelta(seconds=seconds))
-
-    assert signer.signing.session("account-1", "never-opened").version == 4  # named, closed three times
-
-
-def test_a_session_in_use_is_not_closed(signer: Signer, quote: QuoteMaker) -> None:
-    first = signer.pay(body(quote.text()))
-    session_id = json.loads(b64decode(first["state"]["State"]))["StateID"]
-    signer.wait(5)
-    signer.ask(body(quote.text(), state=first["state"]), grant=None)
-
-    busy = signer.signing.close_all([Close("account-1", session_id, 1, 60)], signer.now)
-
-    assert busy == [session_id]
-    assert not signer.signing.session("account-1", session_id).closed
-
-
-def test_many_sessions_are_closed_in_one_commit(signer: Signer, quote: QuoteMaker) -> None:
-    replies = [signer.pay(body(quote.text(), manifest_id=f"m{number}")) for number in range(5)]
-    ids = [json.loads(b64decode(reply["state"]["State"]))["StateID"] for reply in replies]
-
-    busy = signer.signing.close_all([Close("account-1", each, 1, 0) for each in [*ids, "unknown"]], START)
-
-    assert busy == []
-    assert all(signer.signing.session("account-1", each).closed for each in [*ids, "unknown"])
-
-
-BAD: list[tuple[dict[str, Any], str]] = [
-    ({"recipient": bytes(19)}, "ticketParams recipient"),
-    ({"address": bytes(21)}, "address"),
-    ({"recipient_rand_hash": bytes(31)}, "recipientRandHash"),
-    ({"creation_round_hash": bytes(33)}, "creationRoundBlockHash"),
-    ({"creation_round": 0}, "expirationParams"),
-    ({"expiration_block": 0}, "expiration block is 0"),
-    ({"expiration_block": L1_BLOCK + 51}, "too far ahead"),
-    ({"price_per_unit": 0}, "missing or zero priceInfo"),
-    ({"price_per_unit": -1}, "negative priceInfo"),
-    ({"pixels_per_unit": -1}, "negative priceInfo"),
-    ({"ev": 0}, "winProb must be positive"),
-    ({"ev": 1000}, "ticket faceValue too low"),
-    ({"ev": 3_000_000_000_001, "face_value": 10**16}, "max ticket EV"),
-    ({"face_value": 10**18 + 1}, "max faceValue"),
-    ({"face_value": 2**256, "ev": 1}, "longer than 32 bytes"),
-    ({"price_per_unit": 10_000}, "numTickets 1000 exceeds maximum of 100"),
-]
-
-
-@pytest.mark.parametrize(("changes", "text"), BAD)
-def test_a_bad_quote_is_refused_by_name_and_stores_nothing(
-    signer: Signer, changes: dict[str, Any], text: str
-) -> None:
-    refusal = signer.refused(body(QuoteMaker(START, **changes).text()))
-
-    assert refusal.status == WIRE_ERROR
-    assert text in str(refusal)
-    assert signer.stored() == 0
-
-
-REFRESH: list[dict[str, Any]] = [
-    {"expiration_block": L1_BLOCK + 1},
-    {"auth_seconds": 179},
-    {"creation_round": ROUND - 2},
-    {"creation_round_hash": PREVIOUS_HASH},
-    {"creation_round": ROUND + 1},
-]
-
-
-@pytest.mark.parametrize("changes", REFRESH)
-def test_params_that_age_are_refreshed(signer: Signer, changes: dict[str, Any]) -> None:
-    refusal = signer.refused(body(QuoteMaker(START, **changes).text()))
-
-    assert (refusal.status, refusal.orchestrator_url) == (480, "https://orchestrator.test:8935")
-    assert str(refusal) == "refresh session for remote signer"
-
-
-def test_params_of_the_previous_round_are_signed(signer: Signer) -> None:
-    quote = QuoteMaker(START, creation_round=ROUND - 1, creation_round_hash=PREVIOUS_HASH)
-
-    assert signer.pay(body(quote.text()))
-
-
-def test_other_params_under_a_known_hash_are_refused(signer: Signer, quote: QuoteMaker) -> None:
-    signer.pay(body(quote.text()))
-    quote.face_value *= 2
-
-    refusal = signer.refused(body(quote.text(), manifest_id="other"))
-
-    assert "recipientRandHash" in str(refusal)
-
-
-@pytest.mark.parametrize(
-    ("changes", "refusal_text"),
-    [
-        ({"reserve": Wei(0)}, "no sender reserve"),
-        ({"deposit": Wei(0)}, "no sender deposit"),
-        ({"withdraw_round": ROUND + 1}, "set to unlock soon"),
-    ],
-)
-def test_without_funds_nothing_is_signed(
-    signer: Signer, quote: QuoteMaker, changes: dict[str, Any], refusal_text: str
-) -> None:
-    signer.chain = chain_view(START, **changes)
-
-    assert refusal_text in str(signer.refused(body(quote.text())))
-
-
-def test_without_a_view_of_the_chain_the_answer_is_503(signer: Signer, quote: QuoteMaker) -> None:
-    signer.chain = None
-
-    assert signer.refused(body(quote.text())).status == 503
-
-
-def test_only_listed_recipients_are_paid(quote: QuoteMaker) -> None:
-    signer = Signer(Limits(recipients=frozenset({bytes(20)})))
-
-    assert signer.refused(body(quote.text())).status == 403
 
 
 def test_replay_gives_the_live_state(signer: Signer, quote: QuoteMaker) -> None:
