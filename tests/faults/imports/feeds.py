@@ -74,14 +74,14 @@ class Feed[Item: (Event, Ticket)]:
         self.random = random
         self.sent = sent
         self._made: list[Batch[Item]] = []
-        self._closed = False
+        self.is_closed = False
 
     def close(self) -> None:
-        self._closed = True
+        self.is_closed = True
 
     def batch(self, number: int) -> Batch[Item] | None:
         """None if there is none of this number, and never will be."""
-        if number == len(self._made) and not self._closed:
+        if number == len(self._made) and not self.is_closed:
             self._made.append(self._make())
             self.sent.add(self._made[-1].items)
         return self._made[number] if number < len(self._made) else None

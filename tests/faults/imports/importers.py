@@ -22,7 +22,7 @@ from tests.faults.imports.sent import GOOD, Event, Sent, Ticket
 RETRY_SECONDS = 0.2
 PAUSE_SECONDS = 0.3  # between two batches
 FILE_BATCHES = 12  # more than the command sends at once
-FILE_PAUSE_SECONDS, FILE_RETRY_SECONDS = 2.0, 1.0
+FILE_PAUSE_SECONDS, FILE_RETRY_SECONDS = 3.0, 1.0
 COMMAND_SECONDS, COMMAND_TIMEOUT_SECONDS = 60, 3
 COULD_NOT = 2
 INHERITED = ("PATH", "HOME", "LANG", "PYTHONPATH")
@@ -145,7 +145,8 @@ class Command[Item: (Event, Ticket)]:
             self._path.write_text("".join(f"{line}\n" for batch in part for line in batch.lines))
             await self._import([item for batch in part for item in batch.items])
             self.answered += 1
-            await asyncio.sleep(FILE_PAUSE_SECONDS)
+            if not self._feed.is_closed:
+                await asyncio.sleep(FILE_PAUSE_SECONDS)
 
     def _batches(self) -> Iterator[Batch[Item]]:
         number = 0

@@ -32,9 +32,9 @@ COUNTED = (
     *("tickets ignored", "tickets refused", "files imported by the command", "payments received"),
 )
 KILLS = (
-    Kill(("metering", "metering-2", "signer-relay", "signer-relay-2"), 0.2, 0.02),
-    Kill(("nats",), 0.2, 0.01),
     Kill(("postgres",), 0.1, 0.03),
+    Kill(("nats",), 0.1, 0.01),
+    Kill(("metering", "metering-2", "signer-relay", "signer-relay-2"), 0.1, 0.02),
 )
 
 
