@@ -51,13 +51,15 @@ class Batch[Item: (Event, Ticket)]:
         is_lines = self.headers["Content-Type"] == LINES
         return ("\n".join(self.lines) if is_lines else f"[{','.join(self.lines)}]").encode()
 
-    def shuffled(self, random: Random) -> "Batch[Item]":
-        """In another order, that means the same: what is about one record stays as it is."""
+    def pieces(self, random: Random) -> "Iterator[Batch[Item]]":
+        """The same, cut in two and in another order: but what is about one record keeps its own."""
         places: dict[Key, list[int]] = {}
         for place, item in enumerate(self.items):
             places.setdefault(item.about, []).append(place)
         order = [place for same in random.sample([*places.values()], len(places)) for place in same]
-        return replace(self, items=[self.items[at] for at in order], lines=[self.lines[at] for at in order])
+        cut = random.randrange(len(order))
+        for part in filter(None, (order[:cut], order[cut:])):
+            yield replace(self, items=[self.items[at] for at in part], lines=[self.lines[at] for at in part])
 
 
 class Feed[Item: (Event, Ticket)]:

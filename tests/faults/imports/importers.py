@@ -64,7 +64,7 @@ class Importer(Protocol):
 
 
 class Pusher[Item: (Event, Ticket)]:
-    """Pushes a feed to one edge: each batch when all clients are `there`, in an order of its own."""
+    """Pushes a feed to one edge: each batch when all clients are `there`, cut as it likes."""
 
     def __init__(
         self,
@@ -90,7 +90,8 @@ class Pusher[Item: (Event, Ticket)]:
     async def run(self) -> None:
         while (batch := self._feed.batch(self.answered)) is not None:
             await self._there.wait()
-            await self._push(batch.shuffled(self._random))
+            for piece in batch.pieces(self._random):
+                await self._push(piece)
             self.answered += 1
             self._notes.counted["batches answered"] += 1
             await asyncio.sleep(PAUSE_SECONDS)
