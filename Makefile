@@ -18,7 +18,7 @@ run: setup ## Run everything locally and one real payment session; ONCE=1 stops 
 	@$(PYTHON) -m tilt.run $(if $(ONCE),--once)
 
 test: setup ## Run the tests on real servers, e.g. make test ARGS="-k signer"; TEST_INFRA=containers for Docker
-	@$(PYTHON) -m pytest -q -n auto --maxprocesses 4 --dist loadgroup tests $(ARGS)
+	@$(PYTHON) -m pytest -q -n auto --maxprocesses 4 --dist loadscope tests $(ARGS)
 
 check: setup ## Lint, types, import contracts, generated files current
 	@.venv/bin/ruff check $(SOURCES)

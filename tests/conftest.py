@@ -12,9 +12,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import infra
 from tilt.slot import Slot
@@ -22,8 +24,6 @@ from tilt.slot import Slot
 # Machines are shared: no deadline an example; and in CI the same examples each time.
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("house")
-
-ROOT = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -64,14 +64,23 @@ def nats(request: pytest.FixtureRequest, slot: Slot) -> Iterator[infra.Nats]:
         yield server
 
 
-WORLDS = ("acceptance", "faults")  # each a world, started once for all that is below
+# Each is started once for all tests below.
+WORLDS = ("tests/acceptance/", "tests/faults/", "tests/integration/cli/")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Several run at once: what shares servers stays together, a file at least."""
-    for item in items:
-        part = item.path.relative_to(ROOT).parts[0]
-        item.add_marker(pytest.mark.xdist_group(part if part in WORLDS else str(item.path)))
+class BySharedServers(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+    """Several run at once: what shares servers stays together, a file at least.
+
+    Marks of xdist's groups say nothing: pytest 9.2 has its ids elsewhere than xdist 3.8 writes them.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return next((world for world in WORLDS if path.startswith(world)), path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return BySharedServers(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:

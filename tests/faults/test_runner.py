@@ -3,9 +3,14 @@
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+from tests.faults.mutants.mutants import MUTANTS, Mutant
 from tests.faults.part import Findings
 from tests.faults.parts import PARTS, load
 from tests.faults.totals import Totals, table
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_chunks_of_all_runs_and_seeds_add_up(tmp_path: Path) -> None:
@@ -32,6 +37,12 @@ def test_what_was_found_is_printed_and_kept_until_the_part_begins_anew(tmp_path:
     assert "VIOLATED: charged twice: request 5" in printed
     assert printed.splitlines()[-1] == "violations: 1"
     assert totals.read() == {}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_what_a_mutant_breaks_stands_once_and_its_tests_are_there(mutant: Mutant) -> None:
+    assert (ROOT / mutant.path).read_text().count(mutant.old) == 1
+    assert [tests for tests in mutant.tests if not (ROOT / tests).exists()] == []
 
 
 def test_every_part_offers_what_the_runner_needs() -> None:

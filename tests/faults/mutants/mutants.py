@@ -13,7 +13,7 @@ REPLICAS = ("tests/integration/test_replicas.py",)
 STORE = ("tests/integration/test_store.py",)
 SIGNER = ("tests/unit/signer",)
 AUTH = ("tests/unit/edge/test_auth.py",)
-GATHER = ("tests/unit/edge/test_gather.py",)
+GATHER = ("tests/unit/edge/test_gather.py", "tests/unit/edge/test_gather_bounds.py")
 QUOTA = ("tests/unit/quota", "tests/property/test_interleavings.py")
 CANARIES = ("tests/faults/secrets/test_canaries.py",)
 CONNECTIONS = ("tests/faults/hangs/test_connections.py",)
@@ -82,9 +82,9 @@ MUTANTS = [
     Mutant(
         "moves its position before the effect",
         "shared/inbox.py",
-        "        def done(cursor: Cursor[DictRow]) -> None:\n            advance(cursor)\n",
-        "        self._application.recorder.insert_events([], effects=[advance])\n\n"
-        "        def done(cursor: Cursor[DictRow]) -> None:\n",
+        "        done = _all_of([advance, *effects, ",
+        "        self._application.recorder.insert_events([], effects=[advance])\n"
+        "        done = _all_of([*effects, ",
         CHAIN,
     ),
     Mutant(
@@ -170,8 +170,8 @@ MUTANTS = [
     Mutant(
         "answers from a copy of the identities that is not complete",
         "services/edge/auth.py",
-        "        if not self._bucket.ready:\n",
-        "        if self._bucket is None:\n",
+        "            raise UnknownKey\n        if not self._bucket.ready:\n",
+        "            raise UnknownKey\n        if self._bucket is None:\n",
         AUTH,
     ),
     Mutant(
@@ -219,8 +219,9 @@ MUTANTS = [
     Mutant(
         "lets a token outlive its key",
         "services/edge/auth.py",
-        "        _require_active(identity)\n",
-        "        if token is None:\n            _require_active(identity)\n",
+        "        _require_active(identity)\n        if entry is not None and header",
+        "        if token is None:\n            _require_active(identity)\n"
+        "        if entry is not None and header",
         AUTH,
     ),
     Mutant(
