@@ -11,6 +11,7 @@ PARTS = {
     "crashes": "tests.faults.crashes.part",
     "races": "tests.faults.races.part",
     "kills": "tests.faults.kills.part",
+    "imports": "tests.faults.imports.part",
     "hangs": "tests.faults.hangs.part",
     "overload": "tests.faults.hangs.overload",
     "outlive": "tests.faults.outlive.part",

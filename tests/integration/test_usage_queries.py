@@ -306,6 +306,14 @@ class TestDefinedMeters:
         assert (events.group["type"], events.value, events.late) == ("llm.call", "3", 1)
         assert len(own.every("tokens", window="hour", group_by=["place", "user"])) == 3
 
+    def test_an_amount_counts_in_an_hour_that_has_no_record(self, own: Metered) -> None:
+        own.rows(self.DEFINE, ("busy", "time", []))
+        for hour, records, amount in ((NOON - HOUR, 0, "3600.000"), (NOON, 1, "12.500")):
+            own.rows(self.HOURLY, ("acme", "busy", hour, hour, "", [], records, 0, amount))
+
+        assert own.total("busy") == "3612.5"
+        assert [row.value for row in own.ask("busy", window="hour")] == ["3600", "12.5"]
+
     def test_values_taken_back_in_another_hour_count_no_more(self, own: Metered) -> None:
         may = NOON - 24 * 160 * HOUR
         for meter, hour, of_hour, groups, value, records in (

@@ -268,14 +268,20 @@ def _pool_change(position: int, kind: str, payer: str, state: dict[str, Any]) ->
 def _read_metering(cursor: psycopg.Cursor[Any], books: Books) -> None:
     for *_, stored in _log(cursor, "metering", ("metering.usage_recorded",)):
         batch = json.loads(zlib.decompress(stored))
+        if "told" in batch["usage"]:  # payments of another signer, which have rules of their own
+            continue
         who = batch["usage"]["who"]
         for place, _, payer, _, tickets, cost, _ in batch["usage"]["payments"]:
             account_id, session_id = who[payer][0], who[payer][2]
             books.used.append(Used(batch["first"] + place, account_id, session_id, tickets, int(cost)))
-    rows = cursor.execute("SELECT account_id, session_id, payments, tickets, cost FROM metering.sessions")
+    rows = cursor.execute(
+        "SELECT account_id, session_id, payments, tickets, cost FROM metering.sessions"
+        " WHERE NOT starts_with(session_id, 'go-livepeer:')"
+    )
     books.usage_by_session = {(account, session): _sums(sums) for account, session, *sums in rows}
     rows = cursor.execute(
-        "SELECT account_id, sum(payments), sum(tickets), sum(cost) FROM metering.usage_hourly GROUP BY 1"
+        "SELECT account_id, sum(payments), sum(tickets), sum(cost) FROM metering.usage_hourly"
+        " WHERE key_id <> '' GROUP BY 1"  # the key that paid; another signer's payments tell none
     )
     books.usage_by_account = {account: _sums(sums) for account, *sums in rows}
     books.metered_to = _position(cursor, "metering", METERING_READER)
