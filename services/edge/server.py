@@ -20,19 +20,19 @@ RESPONSE, END_OF_HEAD = b"HTTP/1.1 ", b"\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 "
 
 
-def _too_large() -> bytes:
-    """The whole answer to a head that does not end: for which path it was is not known."""
-    message = f"headers are limited to {HEAD_BYTES_MAX} bytes"
-    body, media_type = refusal_bytes("", 431, "headers_too_large", message, request_id="none")
+def _refusal(status: int, code: str, message: str) -> bytes:
+    """The whole answer to a head that cannot be read; for which path it was is not known."""
+    body, media_type = refusal_bytes("", status, code, message, request_id="none")
     lines = (
         b"content-type: " + media_type,
         b"content-length: %d" % len(body),
         b"connection: close",
     )
-    return STATUS_LINE[431] + b"\r\n".join(lines) + END_OF_HEAD + body
+    return STATUS_LINE[status] + b"\r\n".join(lines) + END_OF_HEAD + body
 
 
-TOO_LARGE = _too_large()
+TOO_LARGE = _refusal(431, "headers_too_large", f"headers are limited to {HEAD_BYTES_MAX} bytes")
+MALFORMED = _refusal(400, "malformed_request", "this is no HTTP request")
 
 
 class Corked:
@@ -71,6 +71,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.url = b""
         self._head_bytes = 0
         self._in_head = True  # a connection starts with one
         self._head_timer: asyncio.TimerHandle | None = None
@@ -98,6 +99,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (the library's words)
+        self.transport.write(TOO_LARGE if len(self.url) > HEAD_BYTES_MAX else MALFORMED)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -276,6 +276,30 @@ async def test_a_head_without_end_is_cut_off(world: World) -> None:
     writer.close()
 
 
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431, "headers_too_large"),
+        (b"GET /" + b"x" * 200_000, 431, "headers_too_large"),
+        (b"this is no HTTP\r\n\r\n", 400, "malformed_request"),
+    ],
+)
+async def test_a_head_that_cannot_be_read_is_refused_in_words(
+    world: World, sent: bytes, status: int, code: str
+) -> None:
+    host, port = world.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent)
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+        answer = json.loads(await reader.readline())
+
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"content-type: application/problem+json\r\n" in head
+    assert (answer["status"], answer["code"]) == (status, code)
+
+
 async def test_operators_have_a_port_of_their_own(world: World) -> None:
     for path, status in (("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/v1/me", 404)):
         async with world.session.get(world.operators_url + path) as response:
