@@ -1,30 +1,25 @@
 """`clearinghouse tickets import`: what another signer has signed, from a file of its events."""
 
-import sys
-from collections.abc import Iterator
-from itertools import batched
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 from pydantic import Field
 
 from contracts.message import Message
-from contracts.signed_tickets import TICKETS_MAX, RecordSignedTickets, SignedTicket, SignedTicketsAnswered
+from contracts.signed_tickets import RecordSignedTickets, SignedTicket, SignedTicketsAnswered
 from contracts.ticket_events import BadEvent, not_found, read_event, read_json
 from services.cli import options
 from services.cli.house import House
 from services.cli.limits import require_account
+from services.cli.line_files import Line, require_file, send_file, tell_refused
 from services.cli.printing import print_rows
-from services.cli.running import REFUSED, RefusedHereError, run
-from shared.bus import CommandRefusedError, ServiceUnavailableError
+from services.cli.running import REFUSED, run
+from shared.bus import CommandRefusedError
 from shared.clock import Clock
 
-LINE_CHARACTERS_MAX = 64 * 1024
-
 app = typer.Typer(no_args_is_help=True, help="Payments that an installation of go-livepeer has signed.")
-
-type Line = tuple[int, str]
 
 
 @app.callback()
@@ -39,7 +34,7 @@ class ImportedTotals(Message):
     recorded: int = 0
     repeated: int = Field(default=0, description="Recorded before.")
     ignored: int = Field(default=0, description="Of other types, which tell no usage.")
-    refused: int = Field(default=0, description="Their lines are told on stderr.")
+    refused: int = Field(default=0, description="Their first lines are told on stderr.")
 
 
 class Importing:
@@ -55,7 +50,7 @@ class Importing:
     def totals(self) -> ImportedTotals:
         return ImportedTotals(events=sum(self.counts.values()), **self.counts)
 
-    async def send(self, lines: tuple[Line, ...]) -> None:
+    async def send(self, lines: Sequence[Line]) -> None:
         """Raise ServiceUnavailableError; all that was sent before is recorded then."""
         read: list[SignedTicket] = []
         for number, text in lines:
@@ -63,7 +58,7 @@ class Importing:
                 ticket = await self._read(text)
             except BadEvent as bad:
                 self.counts["refused"] += 1
-                sys.stderr.write(f"line {number}: {bad}\n")
+                tell_refused(number, str(bad), self.counts["refused"])
                 continue
             if ticket is None:
                 self.counts["ignored"] += 1
@@ -106,40 +101,16 @@ def import_tickets(
     Each is booked once, to the account and user of its `auth_id`: after whatever went wrong, say it
     again. Exits with 1 if some events were refused; all others are recorded.
     """
-    if str(path) != "-" and not path.is_file():
-        raise typer.BadParameter(f"there is no file {path}", param_hint="FILE")
+    require_file(path)
     refused = 0
 
     async def work(house: House) -> None:
         nonlocal refused
         importing = Importing(house)
-        await _import(importing, path)
+        await send_file(importing, path)
         refused = importing.counts["refused"]
         print_rows([(importing.totals, importing.totals.model_dump())], json=json)
 
     run(work, json=json)
     if refused:
         raise typer.Exit(REFUSED)
-
-
-async def _import(importing: Importing, path: Path) -> None:
-    try:
-        with sys.stdin if str(path) == "-" else path.open(encoding="utf-8") as file:
-            for lines in batched(_lines(file), TICKETS_MAX):
-                await importing.send(lines)
-    except UnicodeDecodeError:
-        raise RefusedHereError("bad_file", "the file is not UTF-8") from None
-    except ServiceUnavailableError as problem:
-        done = importing.totals.events
-        raise ServiceUnavailableError(f"{problem}; {done} events are done, say it again to go on") from None
-
-
-def _lines(file: TextIO) -> Iterator[Line]:
-    """Those with something on them."""
-    number = 0
-    while text := file.readline(LINE_CHARACTERS_MAX + 1):
-        number += 1
-        if len(text) > LINE_CHARACTERS_MAX:
-            raise RefusedHereError("bad_file", f"line {number}: longer than {LINE_CHARACTERS_MAX} characters")
-        if text.strip():
-            yield number, text

@@ -1,15 +1,13 @@
 """`clearinghouse usage push`: a file in batches, each line told apart, and gone on with after a failure."""
 
-import io
 import json
 from typing import Any, cast
 
 import pytest
 
-from contracts.usage_events import EVENTS_MAX, EventOutcome, RecordUsageEvents, UsageEventsAnswered
+from contracts.usage_events import EventOutcome, RecordUsageEvents, UsageEventsAnswered
 from services.cli.house import House
-from services.cli.pushing import LINE_CHARACTERS_MAX, Pushing, _batches
-from services.cli.running import RefusedHereError
+from services.cli.pushing import Pushing
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +38,7 @@ def line(event_id: str, **told: Any) -> str:
 
 async def pushed(house: FakeHouse, *lines: str) -> Pushing:
     pushing = Pushing(cast("House", house), "acme")
-    await pushing.push([*enumerate(lines, 1)])
+    await pushing.send([*enumerate(lines, 1)])
     return pushing
 
 
@@ -67,18 +65,3 @@ async def test_the_same_file_again_changes_nothing() -> None:
     again = await pushed(house, line("1"), line("2"), line("3"))
 
     assert again.counts == {"recorded": 1, "repeated": 2, "refused": 0}
-
-
-def test_a_file_is_read_in_batches_without_its_empty_lines() -> None:
-    lines = [line(str(number)) for number in range(EVENTS_MAX + 1)]
-    text = "\n\n".join(lines)
-
-    batches = [*_batches(io.StringIO(text))]
-
-    assert [len(batch) for batch in batches] == [EVENTS_MAX, 1]
-    assert batches[1] == [(2 * EVENTS_MAX + 1, lines[-1])]
-
-
-def test_a_line_that_never_ends_is_refused() -> None:
-    with pytest.raises(RefusedHereError, match="line 2: longer"):
-        [*_batches(io.StringIO("{}\n" + "x" * (LINE_CHARACTERS_MAX + 1)))]

@@ -1,6 +1,5 @@
 """An import of signed tickets adds up what became of each line, and names those that were refused."""
 
-import io
 import json
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -10,8 +9,7 @@ import pytest
 from contracts.accounts import AccountView
 from contracts.message import Command, Message, Refusal
 from contracts.signed_tickets import RecordSignedTickets, SignedTicketsAnswered
-from services.cli.running import RefusedHereError
-from services.cli.tickets import LINE_CHARACTERS_MAX, Importing, _lines
+from services.cli.tickets import Importing
 from shared.bus import CommandRefusedError
 from tests.told_tickets import event
 
@@ -69,12 +67,3 @@ async def test_totals_and_the_lines_that_were_refused(capsys: pytest.CaptureFixt
         "line 12",
     ]
     assert len(house.asked) == 4  # of each account once, and two batches
-
-
-def test_lines_are_counted_as_an_editor_counts_them() -> None:
-    assert list(_lines(io.StringIO("a\n\n  \nb"))) == [(1, "a\n"), (4, "b")]
-
-
-def test_a_line_without_an_end_is_not_read_for_ever() -> None:
-    with pytest.raises(RefusedHereError, match="line 2"):
-        list(_lines(io.StringIO("a\n" + "b" * (LINE_CHARACTERS_MAX + 1))))
