@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -272,20 +273,21 @@ async def redeemed(orchestrator: Orchestrator, count: int) -> bool:
     return bool((await orchestrator.status())["counters"]["winners_redeemed"] == count)
 
 
+UNLOCKING = (400, "unable to validate sender: deposit and reserve is set to unlock soon\n")
+
+
 async def test_a_payer_about_to_withdraw_is_refused(orchestrator: Orchestrator, chain: Chain) -> None:
     payer = Payer(PAYER_KEY)
     with orchestrator.run():
         await orchestrator.until_ready()
         payment_url, info = await orchestrator.reserve(payer, *range(1, 41))
         chain.local.unlock(PAYER_KEY)
-        locked_round = chain.local.initialize_next_round()
+        chain.local.initialize_next_round()
 
-        async def round_seen() -> bool:
-            head = (await orchestrator.status())["head"]
-            return bool(head["last_initialized_round"] == locked_round.number)
+        nonces = count(41)
 
-        await until(round_seen)
-        answer = await orchestrator.post(payment_url, payer.headers(info, [41]))
+        async def is_refused() -> bool:  # once it has looked at the round and at the payer's funds again
+            return await orchestrator.post(payment_url, payer.headers(info, [next(nonces)])) == UNLOCKING
+
+        await until(is_refused)
         chain.local.cancel_unlock(PAYER_KEY)
-
-    assert answer == (400, "unable to validate sender: deposit and reserve is set to unlock soon\n")

@@ -82,10 +82,12 @@ async def test_an_orchestrator_that_fails_is_passed_over_for_the_next(
         accepted = await system.accepted(_id(job))
 
     books = await closed_books(system, account)
-    assert len(accepted) == FIRST_TICKETS
-    # What the first of them was paid before it failed is spent: the tickets had left.
-    assert (books.totals.payments, books.totals.tickets) == (2, 2 * FIRST_TICKETS)
+    assert len(accepted) >= FIRST_TICKETS
+    # What the first of them was paid before it failed is spent: the tickets had left. The second one may
+    # have been paid on before the job was left.
     assert len(books.undelivered) == FIRST_TICKETS
+    assert books.totals.payments >= 2
+    assert books.totals.tickets == FIRST_TICKETS + len(books.accepted)
 
 
 async def test_a_limit_that_is_raised_in_mid_stream_lets_it_go_on(system: System) -> None:
