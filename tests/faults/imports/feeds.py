@@ -5,6 +5,7 @@ Several clients may read one feed, each at its own pace: all get the same batche
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -62,7 +63,7 @@ class Batch[Item: (Event, Ticket)]:
             yield replace(self, items=[self.items[at] for at in part], lines=[self.lines[at] for at in part])
 
 
-class Feed[Item: (Event, Ticket)]:
+class Feed[Item: (Event, Ticket)](ABC):
     """Batches are made when the first client asks for them; none any more once it is closed.
 
     They are posted to `PATH`, which answers one that it could read with the status `READ`.
@@ -88,8 +89,9 @@ class Feed[Item: (Event, Ticket)]:
             self.sent.add(self._made[-1].items)
         return self._made[number] if number < len(self._made) else None
 
+    @abstractmethod
     def _make(self) -> Batch[Item]:
-        raise NotImplementedError
+        """Make the next batch."""
 
     def moment(self, unit: int) -> int:
         """A time within the hour in which all began, or hours before it, in such units of an hour."""
